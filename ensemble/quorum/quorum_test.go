@@ -1,0 +1,187 @@
+package quorum
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The cap on one domain is floor((V-1)/2), the number that placement rests on.
+func TestMajorityCap(t *testing.T) {
+	for voters := 1; voters <= 9; voters++ {
+		s := Majority(First(voters))
+		for held := 0; held <= voters; held++ {
+			if got, want := s.Survives(First(held)), held <= (voters-1)/2; got != want {
+				t.Errorf("%d voters, %d in the domain: Survives = %v, want %v", voters, held, got, want)
+			}
+		}
+	}
+}
+
+func TestZeroValuesDeny(t *testing.T) {
+	var s System
+	all := First(MaxVoters)
+	if s.Quorum(all) || s.Survives(0) || s.Spare(all) != -1 || s.Without(0, all, 0) != Unknown {
+		t.Error("a system that nobody made has a quorum")
+	}
+	if Majority(0).Quorum(all) || Majority(0).Without(0, all, 0) != Unknown {
+		t.Error("a system without voters has a quorum")
+	}
+	if Joint(Majority(First(3)), System{}).Quorum(all) {
+		t.Error("a joint system with an unknown half has a quorum")
+	}
+	if Verdict(0) != Unknown || Verdict(0).String() != "Unknown" {
+		t.Error("the zero verdict is not Unknown")
+	}
+}
+
+// Three groups of three: losing a whole group is survived, losing two servers in
+// each of two groups is not, although it is fewer in each: no count could say it.
+func TestGroupsAreNotCounts(t *testing.T) {
+	var members []Member
+	for i := range 9 {
+		members = append(members, Member{Server: i, Group: string(rune('a' + i/3)), Weight: 1})
+	}
+	s, err := Hierarchical(members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.Survives(SetOf(0, 1, 2)) {
+		t.Error("losing one group of three is fatal")
+	}
+	if s.Survives(SetOf(0, 1, 3, 4)) {
+		t.Error("losing the majority of two groups is survived")
+	}
+	if got := s.Spare(First(9)); got != 3 {
+		t.Errorf("Spare = %d, want 3: four losses can break two groups", got)
+	}
+}
+
+// QuorumHierarchical adds an observer's weight to its group, where it can never
+// be acknowledged.
+func TestObserverWeightCounts(t *testing.T) {
+	s, err := Hierarchical([]Member{
+		{Server: 0, Group: "g", Weight: 1}, {Server: 1, Group: "g", Weight: 1}, {Server: 2, Group: "g", Weight: 2, Observer: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Quorum(First(3)) {
+		t.Error("2 of a weight of 4 is a majority")
+	}
+	if s.Size() <= MaxVoters {
+		t.Errorf("Size = %d although no set is a quorum", s.Size())
+	}
+}
+
+func TestOracle(t *testing.T) {
+	if _, err := Oracle(First(3), true); err == nil {
+		t.Error("an oracle with three voters is taken")
+	}
+	with, _ := Oracle(First(2), true)
+	unheard, _ := Oracle(First(2), false)
+	if !with.Survives(SetOf(0)) || with.Survives(First(2)) {
+		t.Error("with an oracle, exactly one of two voters may be lost")
+	}
+	if unheard.Survives(SetOf(0)) {
+		t.Error("an oracle that was not heard lets one voter go on")
+	}
+}
+
+func TestHierarchicalRefuses(t *testing.T) {
+	for want, members := range map[string][]Member{
+		"in no group":      {{Server: 0, Group: "g", Weight: 1}, {Server: 1, Weight: 1}},
+		"listed twice":     {{Server: 0, Weight: 1}, {Server: 0, Weight: 1}},
+		"0 to 63":          {{Server: 64, Weight: 1}},
+		"every weight":     {{Server: 0}},
+		"no member votes":  {{Server: 0, Weight: 1, Observer: true}},
+		"above 4294967296": {{Server: 0, Weight: 1 << 33}},
+	} {
+		if _, err := Hierarchical(members); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Hierarchical(%+v): error %v, want one that says %q", members, err, want)
+		}
+	}
+}
+
+func TestSet(t *testing.T) {
+	s := SetOf(0, 3, 63)
+	if got := slices.Collect(s.Servers()); !slices.Equal(got, []int{0, 3, 63}) {
+		t.Errorf("Servers = %v", got)
+	}
+	if s.Len() != 3 || !s.Has(63) || s.Has(1) || s.Has(-1) || s.Has(64) || s.Minus(SetOf(3)) != SetOf(0, 63) {
+		t.Errorf("%b is not the set of 0, 3 and 63", s)
+	}
+	if First(0) != 0 || First(64).Len() != 64 || First(5) != 31 {
+		t.Error("First is off")
+	}
+	for name, f := range map[string]func(){"64": func() { SetOf(64) }, "-1": func() { SetOf(-1) }, "65": func() { First(65) }} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic on a number that is no server's", name)
+				}
+			}()
+			f()
+		}()
+	}
+}
+
+func seven(b *testing.B) []System {
+	weighted := make([]Member, 7)
+	for i := range weighted {
+		weighted[i] = Member{Server: i, Group: []string{"a", "b", "c"}[i%3], Weight: uint64(1 + i%2)}
+	}
+	h, err := Hierarchical(weighted)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return []System{Majority(First(7)), h, Joint(Majority(First(7)), Majority(First(5)))}
+}
+
+// The questions of the hot paths allocate nothing and end within 200 ns for 7 voters.
+func BenchmarkQuestions(b *testing.B) {
+	for i, name := range []string{"majority", "groups", "joint"} {
+		s := seven(b)[i]
+		b.Run(name+"/Without", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Without(SetOf(1), SetOf(0, 1, 2, 3, 4), SetOf(5))
+			}
+		})
+		b.Run(name+"/Spare", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Spare(First(7))
+			}
+		})
+		domains := []Set{SetOf(0, 1, 2), SetOf(3, 4, 5, 6)}
+		b.Run(name+"/Fatal", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				for d := range s.Fatal(domains) {
+					_ = d
+				}
+			}
+		})
+	}
+}
+
+func TestNoAllocations(t *testing.T) {
+	h, err := Hierarchical([]Member{{Server: 0, Group: "a", Weight: 1}, {Server: 1, Group: "b", Weight: 2}, {Server: 2, Group: "c", Weight: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	domains := []Set{SetOf(0), SetOf(0, 1)}
+	for _, s := range []System{Majority(First(7)), h, Joint(h, Majority(First(3)))} {
+		if n := testing.AllocsPerRun(100, func() {
+			s.Without(1, 7, 0)
+			s.Spare(7)
+			s.Size()
+			for d := range s.Fatal(domains) {
+				_ = d
+			}
+		}); n != 0 {
+			t.Errorf("%+v: %v allocations, want none", s, n)
+		}
+	}
+}
