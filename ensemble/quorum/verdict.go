@@ -4,6 +4,7 @@ package quorum
 // caller who forgets to look denies.
 type Verdict uint8
 
+// The three verdicts.
 const (
 	Unknown Verdict = iota // what was seen does not settle it
 	Safe                   // a quorum remains however the unseen voters are
