@@ -60,6 +60,13 @@ type Member struct {
 	Guarded bool
 	// Scheduler that the pod names.
 	Scheduler string
+	// Nominated says that the pod, not bound yet, has a nominated node, or one of its
+	// claims a selected node: some scheduling attempt is past Filter and goes on.
+	Nominated bool
+	// Unscheduled is reason and message of PodScheduled=False ("Unschedulable: 0/3
+	// nodes are available"), as last seen: a change of it says that an attempt ended.
+	// Empty while the condition is absent or true.
+	Unscheduled string
 	// Occupies is, by level, the domains in which the member counts: its node's if
 	// bound, else where its volumes pin it to, its nominated node's, and that of its
 	// claims' selected node. Each domain once.
@@ -113,6 +120,12 @@ func (s *Snapshot) Ensembles() iter.Seq[*Ensemble] {
 // Domain is the domain of the node at the level. ok is false where the node is not
 // known or bears no such label.
 func (s *Snapshot) Domain(node string, l Level) (d Domain, ok bool) {
+	panic("to be written")
+}
+
+// Domains yields the domains of the level that the known nodes show, with how many
+// nodes each has, in no order.
+func (s *Snapshot) Domains(l Level) iter.Seq2[Domain, int] {
 	panic("to be written")
 }
 
