@@ -13,6 +13,10 @@ type Stat struct {
 	Version int32
 	// EphemeralOwner is the session that it ends with, 0 if none.
 	EphemeralOwner int64
+	// Ctime is when it was created, in milliseconds of the leader's clock.
+	Ctime int64
+	// Mtime is when its data last changed, in milliseconds of the leader's clock.
+	Mtime int64
 }
 
 // Op is one operation of a Multi: *Create, *Set, *Delete or *Check.
