@@ -1,0 +1,154 @@
+package admission
+
+import (
+	"slices"
+	"time"
+
+	"github.com/quorate/quorate/ensemble/quorum"
+	"github.com/quorate/quorate/ensemble/v1alpha1"
+)
+
+// Decide says whether the targets may be lost: of the synced voters, less the
+// targets, less all that are granted, less all that are terminating, a quorum and
+// the spare must remain however the unseen ones are, by the current and, during a
+// change of the membership, by the next configuration.
+//
+// A yes is decided afresh each time, repeats included, and is true only once
+// Decision.Grants is written against the Ensemble that was read. The cases are in
+// testdata/decide.
+func Decide(ev Evidence, ask Ask, t Timing) Decision {
+	d := Decision{Outcome: DenyUnknown}
+	if !ev.well() {
+		d.Message = "the members could not be told apart: more pods match the Ensemble than an ensemble has"
+		return d
+	}
+	d.Ensemble = ev.Ensemble.Namespace + "/" + ev.Ensemble.Name
+	targets := ev.remaining(ask.Targets)
+	if len(targets) == 0 {
+		d.Outcome = AllowGoing
+		return d
+	}
+	if !slices.ContainsFunc(targets, ev.votes) {
+		d.Outcome = AllowNoVoter
+		return d
+	}
+	kept := Kept(ev, t)
+	j := judge(&ev, targets, kept)
+	d.Voters, d.Quorum, d.Spare, d.Left, d.Judged = j.voters, j.size, j.spare, j.left, ev.View.Known
+	d.Age = evidenceAge(&ev)
+	switch {
+	case !Armed(ev.Ensemble):
+		d.Outcome, d.Message = DenyUnarmed, ev.unarmed(t)
+		return d
+	case ev.tooManyRepeats(targets, kept, t):
+		d.Outcome, d.Message = DenyRepeats, ev.worn(targets, kept, t)
+		return d
+	}
+	d.Outcome = j.outcome(&ev, targets, ask)
+	if !d.Outcome.Allowed() {
+		d.Message = ev.refusal(&j, targets, kept, ask, d.Outcome)
+		return d
+	}
+	grants, repeat := grant(&ev, targets, kept, ask)
+	if len(grants) > maxGrants {
+		d.Outcome, d.Message = DenyUnknown, "the Ensemble holds too many grants; retry when some have ended"
+		return d
+	}
+	d.Grants = grants
+	if repeat && d.Outcome == AllowSafe {
+		d.Outcome = AllowRepeat
+	}
+	d.Message, d.Warning = ev.consent(&j, targets, d.Outcome)
+	return d
+}
+
+// judgement is the arithmetic of one decision.
+type judgement struct {
+	verdict                   quorum.Verdict
+	gone, loss                quorum.Set // already, and with the targets
+	voters, size, spare, left int
+}
+
+func judge(ev *Evidence, targets []int, kept []v1alpha1.Grant) judgement {
+	v := &ev.View
+	j := judgement{
+		gone:   ev.granted(kept) | ev.terminating(),
+		loss:   ev.loss(targets),
+		voters: v.Voters().Len(),
+		size:   v.Size(),
+		spare:  int(ev.Ensemble.Spec.Disruption.Spare),
+	}
+	all := j.gone | j.loss
+	j.verdict = v.Without(all, j.spare)
+	j.left = max(0, v.Synced.Minus(all).Len()-v.Doubt)
+	return j
+}
+
+func (j *judgement) outcome(ev *Evidence, targets []int, ask Ask) Outcome {
+	switch {
+	case j.verdict == quorum.Safe && ev.holdLeader(targets, ask):
+		return DenyLeaderLast
+	case j.verdict == quorum.Safe:
+		return AllowSafe
+	case ev.allDown(targets):
+		return AllowDown
+	case ev.quorumLost() && ev.Ensemble.Spec.Disruption.WhenQuorumIsLost == v1alpha1.AllowAll:
+		return AllowQuorumLost
+	case j.verdict == quorum.Unsafe:
+		return DenyUnsafe
+	default:
+		return DenyUnknown
+	}
+}
+
+// remaining are the targets that are not on their way out already.
+func (ev *Evidence) remaining(targets []int) []int {
+	var left []int
+	for _, i := range targets {
+		if !ev.Pods[i].Terminating {
+			left = append(left, i)
+		}
+	}
+	return left
+}
+
+// allDown reports whether no process of the targets runs, so that losing them
+// loses nothing. Who runs but does not serve may be the one that is about to.
+func (ev *Evidence) allDown(targets []int) bool {
+	for _, i := range targets {
+		if ev.Pods[i].Running || ev.View.Synced.Has(i) {
+			return false
+		}
+	}
+	return true
+}
+
+// quorumLost reports whether no quorum serves, however the unseen members are. An
+// election looks like it too.
+func (ev *Evidence) quorumLost() bool {
+	v := &ev.View
+	return v.System.Voters() != 0 && !v.System.Quorum(v.Synced|v.Unseen)
+}
+
+// holdLeader is the hint that the leader goes last: it waits while others could go.
+func (ev *Evidence) holdLeader(targets []int, ask Ask) bool {
+	return len(targets) == 1 && targets[0] == ev.View.Leader && len(ev.waiting(ask)) > 0
+}
+
+// waiting are the members asked for that could go before the leader.
+func (ev *Evidence) waiting(ask Ask) []string {
+	var names []string
+	for _, name := range ask.Waiting {
+		if i := ev.View.Index(name); i >= 0 && i != ev.View.Leader && ev.View.Synced.Has(i) && !ev.Pods[i].Terminating {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func evidenceAge(ev *Evidence) time.Duration {
+	if ev.View.At.IsZero() {
+		return 0
+	}
+	return max(0, ev.Now.Sub(ev.View.At))
+}

@@ -1,0 +1,147 @@
+package admission
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/quorate/quorate/ensemble/v1alpha1"
+)
+
+// Ages of what an Ensemble's status says, by the observer's own clock: for how
+// long it has seen it so. Never longer than true.
+type Ages struct {
+	// Guard is for how long status.guard has been of this object.
+	Guard time.Duration
+	// Grants by uid of the pod.
+	Grants map[string]GrantAge
+}
+
+// GrantAge is the age of one grant. The zero value was just seen for the first time.
+type GrantAge struct {
+	// First is since the first sight of the grant, repeats or not.
+	First time.Duration
+	// Unchanged is since its last change: its last yes is at least as old.
+	Unchanged time.Duration
+	// Synced is the time between the first and the latest probe that found the
+	// successor synced, without one in between that did not.
+	Synced time.Duration
+}
+
+// Memory is what one process has seen of grants. It is bounded; what it forgets
+// or never saw begins at zero again, which only lengthens a grant's life. It is
+// safe for concurrent use.
+type Memory struct {
+	mu        sync.Mutex // guards what entries point at
+	ensembles *lru.Cache[types.UID, *sighting]
+}
+
+type sighting struct {
+	guard  string
+	since  time.Time
+	grants map[string]*grantSighting
+}
+
+type grantSighting struct {
+	grant          v1alpha1.Grant
+	first, changed time.Time
+	successor      types.UID
+	synced, latest time.Time
+}
+
+// NewMemory remembers up to size Ensembles.
+func NewMemory(size int) *Memory {
+	c, err := lru.New[types.UID, *sighting](max(1, size))
+	if err != nil {
+		panic("admission: a memory holds at least one Ensemble")
+	}
+	return &Memory{ensembles: c}
+}
+
+// See notes what was read and returns its ages. now is the observer's own clock,
+// taken after the read.
+func (m *Memory) See(e *v1alpha1.Ensemble, now time.Time) Ages {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok := m.ensembles.Get(e.UID)
+	if !ok {
+		s = &sighting{}
+		m.ensembles.Add(e.UID, s)
+	}
+	guard := ""
+	if e.Status.Guard != nil {
+		guard = e.Status.Guard.UID
+	}
+	if s.guard != guard || s.since.IsZero() {
+		s.guard, s.since = guard, now
+	}
+	s.see(e.Status.Grants, now)
+	return s.ages(now)
+}
+
+func (s *sighting) see(grants []v1alpha1.Grant, now time.Time) {
+	seen := make(map[string]*grantSighting, len(grants))
+	for i := range grants {
+		g := &grants[i]
+		old := s.grants[g.PodUID]
+		switch {
+		case old == nil || !sameGrant(&old.grant, g):
+			old = &grantSighting{grant: *g.DeepCopy(), first: now, changed: now}
+		case !slices.Equal(old.grant.RequestUIDs, g.RequestUIDs) || old.grant.Reason != g.Reason:
+			old.grant, old.changed = *g.DeepCopy(), now
+		}
+		seen[g.PodUID] = old
+	}
+	s.grants = seen
+}
+
+// sameGrant reports whether both are one grant, repeated perhaps.
+func sameGrant(a, b *v1alpha1.Grant) bool {
+	return a.PodUID == b.PodUID && sameSecond(a.Since, b.Since) &&
+		len(a.RequestUIDs) > 0 && len(b.RequestUIDs) > 0 && a.RequestUIDs[0] == b.RequestUIDs[0]
+}
+
+// sameSecond compares as the API stores: without fractions.
+func sameSecond(a, b metav1.Time) bool { return a.Unix() == b.Unix() }
+
+func (s *sighting) ages(now time.Time) Ages {
+	a := Ages{Guard: now.Sub(s.since), Grants: make(map[string]GrantAge, len(s.grants))}
+	for uid, g := range s.grants {
+		a.Grants[uid] = GrantAge{First: now.Sub(g.first), Unchanged: now.Sub(g.changed), Synced: g.latest.Sub(g.synced)}
+	}
+	return a
+}
+
+// Probed notes which successors the evidence shows synced, and brings its ages up
+// to date.
+func (m *Memory) Probed(ev *Evidence) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok := m.ensembles.Get(ev.Ensemble.UID)
+	if !ok {
+		return
+	}
+	for i := range ev.Ensemble.Status.Grants {
+		g := &ev.Ensemble.Status.Grants[i]
+		seen, ok := s.grants[g.PodUID]
+		if !ok || !sameGrant(&seen.grant, g) {
+			continue
+		}
+		k := ev.successor(g)
+		switch {
+		case k < 0:
+			seen.successor, seen.synced, seen.latest = "", time.Time{}, time.Time{}
+		case seen.successor != ev.Pods[k].UID:
+			seen.successor, seen.synced, seen.latest = ev.Pods[k].UID, ev.View.At, ev.View.At
+		case ev.View.At.After(seen.latest):
+			seen.latest = ev.View.At
+		}
+		age := ev.Ages.Grants[g.PodUID]
+		age.Synced = seen.latest.Sub(seen.synced)
+		ev.Ages.Grants[g.PodUID] = age
+	}
+}
