@@ -2,140 +2,162 @@ package membership
 
 import (
 	"iter"
+	"maps"
+	"sync"
 
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/quorate/quorate/ensemble/quorum"
-	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
-
-// Domain is one failure domain of a level: the value of the level's label, with
-// the value of its enclosing level before it where there is one ("zone-a/r1").
-// Domains are compared within one level only.
-type Domain string
-
-// Level is one kind of failure domain of an ensemble.
-type Level struct {
-	// Key is the node label whose values are the domains.
-	Key string
-	// Within is the label of the enclosing level, or empty.
-	Within string
-	// Hard levels are protected (DoNotSchedule); the others are only preferred.
-	Hard bool
-}
-
-// Ensemble is one ensemble as the informers show it. Nobody writes to it.
-type Ensemble struct {
-	Key    types.NamespacedName
-	UID    types.UID
-	Object *v1alpha1.Ensemble
-	// Levels that placement is judged at: spec.topology or the resolved
-	// status.topology, in that order. Empty until Resolved.
-	Levels []Level
-	// Resolved is false while spec.topology and status.topology are both absent:
-	// nothing may be placed then.
-	Resolved bool
-	// Members, by name. A member's index is its number in every quorum.Set here.
-	Members []Member
-	// Judgements that a placement must pass, each on its own. Empty means that
-	// nothing is known yet, and nothing may be placed.
-	Judgements []Judgement
-}
-
-// Member is one member of an ensemble: a pod, or the volume of one that is absent.
-type Member struct {
-	// Name of the pod, there or not.
-	Name string
-	// UID of the pod; empty where only its volume is there.
-	UID types.UID
-	// Observer members are selected by spec.observers and count nowhere.
-	Observer bool
-	// Node that the pod is bound to, or empty.
-	Node string
-	// Terminating pods vote until they are gone.
-	Terminating bool
-	// Gated pods wait for a scheduling gate.
-	Gated bool
-	// Guarded pods request quorate.io/voter, so that the extender is asked for them.
-	Guarded bool
-	// Scheduler that the pod names.
-	Scheduler string
-	// Nominated says that the pod, not bound yet, has a nominated node, or one of its
-	// claims a selected node: some scheduling attempt is past Filter and goes on.
-	Nominated bool
-	// Unscheduled is reason and message of PodScheduled=False ("Unschedulable: 0/3
-	// nodes are available"), as last seen: a change of it says that an attempt ended.
-	// Empty while the condition is absent or true.
-	Unscheduled string
-	// Occupies is, by level, the domains in which the member counts: its node's if
-	// bound, else where its volumes pin it to, its nominated node's, and that of its
-	// claims' selected node. Each domain once.
-	Occupies [][]Domain
-	// Pinned is, by level, the domains that its volumes leave it; nil where they
-	// leave it free.
-	Pinned [][]Domain
-}
-
-// Judgement is one configuration that a placement is judged by: the live one, or
-// the declared target.
-type Judgement struct {
-	// Name is "live" or "declared".
-	Name string
-	// Voters is how many there are, for messages.
-	Voters int
-	// Counts are the members that vote in it.
-	Counts quorum.Set
-	// System is over the members' numbers; voters of the configuration that are no
-	// member yet have numbers above them.
-	System quorum.System
-}
-
-// Survives reports whether a quorum of the configuration remains when the members
-// of gone are lost. Where more members count than it has voters (a scale-down in
-// progress), each of gone may be one of the voters, and is taken for one.
-func (j *Judgement) Survives(gone quorum.Set) bool {
-	panic("to be written")
-}
 
 // Snapshot is what was known at one moment. It is immutable and safe for
 // concurrent use.
-type Snapshot struct{}
+type Snapshot struct {
+	nodes     *nodeTable
+	ensembles *pmap[types.NamespacedName, *Ensemble]
+	spaces    *pmap[string, []claimant]
+}
+
+// claimant is one ensemble of a namespace and what it selects. The claimants of
+// a namespace are ordered: the first that matches a pod owns it.
+type claimant struct {
+	selector labels.Selector
+	ensemble *Ensemble
+}
 
 // Of returns the ensemble that a pod with these labels belongs to. A pod that two
 // ensembles select belongs to the older one, by creation time, then by name.
-func (s *Snapshot) Of(namespace string, labels map[string]string) (*Ensemble, bool) {
-	panic("to be written")
+func (s *Snapshot) Of(namespace string, podLabels map[string]string) (*Ensemble, bool) {
+	space, _ := s.spaces.get(namespace)
+	for i := range space {
+		if space[i].selector.Matches(labels.Set(podLabels)) {
+			return space[i].ensemble, true
+		}
+	}
+	return nil, false
 }
 
 // Get returns the ensemble of that name.
 func (s *Snapshot) Get(key types.NamespacedName) (*Ensemble, bool) {
-	panic("to be written")
+	return s.ensembles.get(key)
 }
 
 // Ensembles yields all ensembles, in no order.
 func (s *Snapshot) Ensembles() iter.Seq[*Ensemble] {
-	panic("to be written")
+	return func(yield func(*Ensemble) bool) {
+		for _, e := range s.ensembles.all() {
+			if !yield(e) {
+				return
+			}
+		}
+	}
 }
 
 // Domain is the domain of the node at the level. ok is false where the node is not
 // known or bears no such label.
 func (s *Snapshot) Domain(node string, l Level) (d Domain, ok bool) {
-	panic("to be written")
+	n, known := s.nodes.byName.get(node)
+	if !known {
+		return "", false
+	}
+	return l.of(n.labels)
 }
 
 // Domains yields the domains of the level that the known nodes show, with how many
 // nodes each has, in no order.
 func (s *Snapshot) Domains(l Level) iter.Seq2[Domain, int] {
-	panic("to be written")
+	return maps.All(s.nodes.domains(l))
 }
 
 // HasNode reports whether the node is known.
 func (s *Snapshot) HasNode(node string) bool {
-	panic("to be written")
+	_, ok := s.nodes.byName.get(node)
+	return ok
 }
 
 // Nested reports whether every domain of inner lies in one domain of outer, judged
-// from the labels of the nodes: then what is safe for outer is safe for inner.
+// from the labels of the nodes: then what is safe for outer is safe for inner. A
+// node without outer's label is in no domain of outer; nothing is placed there, and
+// a domain of inner that lies there as a whole is left out.
 func (s *Snapshot) Nested(inner, outer Level) bool {
-	panic("to be written")
+	return s.nodes.nested(inner, outer)
+}
+
+// of is the domain of a node with these labels at the level.
+func (l Level) of(nodeLabels map[string]string) (Domain, bool) {
+	v, ok := nodeLabels[l.Key]
+	if !ok || l.Within == "" {
+		return Domain(v), ok
+	}
+	outer, ok := nodeLabels[l.Within]
+	if !ok {
+		return "", false
+	}
+	return Domain(outer + "/" + v), true
+}
+
+// nodeTable is the nodes at one moment. What is derived from all of them is worked
+// out once, when it is first asked for.
+type nodeTable struct {
+	byName *pmap[string, *nodeRecord]
+
+	mu      sync.Mutex // guards below
+	nests   map[[2]Level]bool
+	counted map[Level]map[Domain]int
+}
+
+func (t *nodeTable) domains(l Level) map[Domain]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if found, known := t.counted[l]; known {
+		return found
+	}
+	found := map[Domain]int{}
+	for _, n := range t.byName.all() {
+		if d, ok := l.of(n.labels); ok {
+			found[d]++
+		}
+	}
+	if t.counted == nil {
+		t.counted = map[Level]map[Domain]int{}
+	}
+	t.counted[l] = found
+	return found
+}
+
+func (t *nodeTable) nested(inner, outer Level) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	pair := [2]Level{inner, outer}
+	answer, known := t.nests[pair]
+	if !known {
+		answer = t.nest(inner, outer)
+		if t.nests == nil {
+			t.nests = map[[2]Level]bool{}
+		}
+		t.nests[pair] = answer
+	}
+	return answer
+}
+
+// nest looks at every node. A node without outer's label is taken for one in a
+// domain of its own kind, so that a domain of inner that mixes both is not nested.
+func (t *nodeTable) nest(inner, outer Level) bool {
+	type place struct {
+		domain Domain
+		ok     bool
+	}
+	in := map[Domain]place{}
+	for _, n := range t.byName.all() {
+		d, ok := inner.of(n.labels)
+		if !ok {
+			continue
+		}
+		o, ok := outer.of(n.labels)
+		seen, known := in[d]
+		if known && seen != (place{o, ok}) {
+			return false
+		}
+		in[d] = place{o, ok}
+	}
+	return true
 }

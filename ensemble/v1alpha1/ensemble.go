@@ -413,6 +413,9 @@ type MemberStatus struct {
 	// +kubebuilder:validation:MaxLength=32
 	// +optional
 	Role string `json:"role,omitempty"`
+	// votes is whether the live configuration counts it as a voter, seen or not.
+	// +optional
+	Votes bool `json:"votes,omitempty"`
 	// health: Synced, NotSynced, Unseen.
 	// +kubebuilder:validation:Enum=Synced;NotSynced;Unseen
 	Health string `json:"health"`
