@@ -1,0 +1,85 @@
+# Quorate. `make help` lists what there is.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+TOOL := go tool -modfile=tools/go.mod
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION)
+
+# Tests that start servers of their own run one package at a time; all others side by side.
+TESTS := go list -f '{{.ImportPath}} {{.Imports}} {{.TestImports}} {{.XTestImports}}' ./...
+LAB := quorate/test/lab[] ]
+
+.PHONY: help
+help: ## What can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: deps ## The main job, seen working: real ZooKeeper, real scheduler, no cluster (KEEP=1 leaves it running)
+	@go run ./test/demo
+
+.PHONY: test
+test: deps verify test-short test-real ## Every test, on real ZooKeeper and a real control plane (installs and builds what it needs)
+
+.PHONY: test-short
+test-short: ## The tests that start no server
+	@echo "== tests without servers"
+	go test -race -count=1 -timeout 20m $$($(TESTS) | awk '!/$(LAB)/ {print $$1}')
+
+.PHONY: test-real
+test-real: deps ## The tests on real servers
+	@echo "== tests on real servers"
+	go test -count=1 -p 1 -timeout 30m $$($(TESTS) | awk '/$(LAB)/ {print $$1}')
+
+.PHONY: chaos
+chaos: deps ## Long fault runs (CHAOS_RUN=REGEXP selects, CHAOS_TIMEOUT bounds)
+	QUORATE_CHAOS=1 go test -count=1 -v -p 1 -timeout $${CHAOS_TIMEOUT:-60m} -run "$${CHAOS_RUN:-Chaos|Storm}" $$($(TESTS) | awk '/$(LAB)/ {print $$1}')
+
+.PHONY: bench
+bench: deps ## Measure beside peers; writes build/bench.json
+	@mkdir -p build && rm -f build/bench.json
+	go test -run '^$$' -bench . -benchmem -p 1 -timeout 60m $${BENCH:-./...}
+	@go run ./test/bench/table build/bench.json
+
+.PHONY: build
+build: ## The binary for this machine, in build/
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/quorate ./cmd/quorate
+
+.PHONY: deps
+deps: ## Install and build what the tests and the demo need, once
+	@go run ./test/setup
+
+.PHONY: generate
+generate: ## Rewrite everything that is generated
+	go generate ./...
+
+.PHONY: verify
+verify: verify-fmt verify-mod verify-generated verify-lint ## All checks that are not tests
+
+.PHONY: verify-fmt
+verify-fmt:
+	@out=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); [ -z "$$out" ] || { echo "not gofmt'ed: $$out"; exit 1; }
+
+.PHONY: verify-mod
+verify-mod:
+	@for m in . tools test/controlplane; do (cd $$m && go mod tidy -diff) || { echo "$$m: run go mod tidy"; exit 1; }; done
+
+.PHONY: verify-generated
+verify-generated:
+	@before=$$(git diff | git hash-object --stdin); go generate ./...; \
+	[ "$$before" = "$$(git diff | git hash-object --stdin)" ] || { git diff --stat; echo "generated files were stale: commit what make generate wrote"; exit 1; }
+
+.PHONY: verify-lint
+verify-lint:
+	@echo "== lint (the linter itself is built the first time: about three minutes)"
+	go vet ./...
+	cd test/controlplane && go vet ./...
+	$(TOOL) golangci-lint run
+	$(TOOL) logcheck -check-contextual ./...
+
+.PHONY: clean
+clean: ## Remove build/
+	rm -rf build
