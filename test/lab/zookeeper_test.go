@@ -180,7 +180,7 @@ func TestLinkLosesAnswersOnly(t *testing.T) {
 	awaitWrite(t, behind, "/after")
 }
 
-// With its peer links dropped, a server stops serving; the others go on.
+// With its peer links cut, a server stops serving; the others go on.
 func TestPeerLinksPartAServer(t *testing.T) {
 	e := startEnsemble(t, ZooKeeperConfig{PeerLinks: true, SyncLimit: 4})
 	ctx := bounded(t)
@@ -189,7 +189,7 @@ func TestPeerLinksPartAServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, l := range e.PeerLinks(leader.ID()) {
-		if err := l.Drop(); err != nil {
+		if err := l.Cut(); err != nil {
 			t.Fatal(err)
 		}
 	}
