@@ -1,0 +1,94 @@
+package extender
+
+import (
+	"iter"
+	"slices"
+
+	"github.com/quorate/quorate/ensemble/membership"
+)
+
+// Nodes is what a decision asks about nodes; a *membership.Snapshot answers it.
+type Nodes interface {
+	// Domain of a node at a level; false where the node bears no such label.
+	Domain(node string, l membership.Level) (membership.Domain, bool)
+	// Domains of a level, with how many nodes each has.
+	Domains(l membership.Level) iter.Seq2[membership.Domain, int]
+	// HasNode reports whether the node is known.
+	HasNode(node string) bool
+	// Nested reports whether every domain of inner lies in one of outer.
+	Nested(inner, outer membership.Level) bool
+}
+
+// Place is where a pod may land: at every maximal hard level, one of the domains.
+// It says nothing of the levels nested in those, for they follow.
+type Place []Extent
+
+// Extent is the part of a Place at one level.
+type Extent struct {
+	Level   membership.Level
+	Domains []membership.Domain
+}
+
+// at returns the extent at the level; levels are one if key and enclosing key are.
+func (p Place) at(l membership.Level) (Extent, bool) {
+	for _, x := range p {
+		if x.Level.Key == l.Key && x.Level.Within == l.Within {
+			return x, true
+		}
+	}
+	return Extent{}, false
+}
+
+// equal reports whether both are the same, in the same order.
+func (p Place) equal(q Place) bool {
+	return slices.EqualFunc(p, q, func(x, y Extent) bool {
+		return x.Level == y.Level && slices.Equal(x.Domains, y.Domains)
+	})
+}
+
+// minus is the part of p that is not covered by q: nil if q covers all of it. Where
+// they differ at more than one level it is p itself, which is too much and safe.
+func (p Place) minus(q Place) Place {
+	if len(p) != len(q) {
+		return p
+	}
+	var rest Place
+	for _, x := range p {
+		y, ok := q.at(x.Level)
+		if !ok {
+			return p
+		}
+		left := slices.DeleteFunc(slices.Clone(x.Domains), func(d membership.Domain) bool { return slices.Contains(y.Domains, d) })
+		if len(left) > 0 {
+			rest = append(rest, Extent{Level: x.Level, Domains: left})
+		}
+	}
+	if len(rest) > 0 && len(p) > 1 {
+		return p
+	}
+	return rest
+}
+
+// maximal returns the indexes of the hard levels that lie in no other one. Where
+// two levels have the same domains, the first of them stands for both.
+func maximal(nodes Nodes, levels []membership.Level) []int {
+	var top []int
+	for i, l := range levels {
+		if l.Hard && !enclosed(nodes, levels, i) {
+			top = append(top, i)
+		}
+	}
+	return top
+}
+
+func enclosed(nodes Nodes, levels []membership.Level, i int) bool {
+	for j, outer := range levels {
+		if j == i || !outer.Hard || !nodes.Nested(levels[i], outer) {
+			continue
+		}
+		if j < i || !nodes.Nested(outer, levels[i]) {
+			return true
+		}
+	}
+	return false
+}

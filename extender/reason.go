@@ -1,0 +1,172 @@
+package extender
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/quorate/quorate/ensemble/membership"
+	"github.com/quorate/quorate/ensemble/quorum"
+)
+
+// hostLabel is the level that is one node per domain.
+const hostLabel = corev1.LabelHostname
+
+// unknownNode refuses a node that no snapshot shows.
+const unknownNode = "this node is not known to quorate (yet)"
+
+func unlabelled(l membership.Level) string {
+	if l.Within != "" {
+		return fmt.Sprintf("the node lacks the label %s or %s, which the ensemble's topology names", l.Key, l.Within)
+	}
+	return fmt.Sprintf("the node lacks the label %s, which the ensemble's topology names", l.Key)
+}
+
+// noun is what people call a domain of the level.
+func noun(l membership.Level) string {
+	switch l.Key {
+	case corev1.LabelHostname:
+		return "host"
+	case corev1.LabelTopologyZone:
+		return "zone"
+	case corev1.LabelTopologyRegion:
+		return "region"
+	}
+	return l.Key[strings.LastIndexByte(l.Key, '/')+1:]
+}
+
+// fatal says why one more voter in the domain is one too many.
+func (q *question) fatal(j *membership.Judgement, l int, d membership.Domain, seen quorum.Set) string {
+	n, kind := voters(j, seen), noun(q.e.Levels[l])
+	there := fmt.Sprintf("%s %s already holds %d of %d %s%s", kind, d, n, j.Voters, voice(j), q.absent(j, seen))
+	return fmt.Sprintf("%s; a %s would lose quorum with the %s%s", there, ordinal(n+1), kind, q.tooFew(j, l))
+}
+
+// absent says who of those counted does not run there.
+func (q *question) absent(j *membership.Judgement, s quorum.Set) string {
+	leaving, away := 0, 0
+	for i := range (s & j.Counts).Servers() {
+		switch m := &q.e.Members[i]; {
+		case m.Terminating:
+			leaving++
+		case !m.Bound():
+			away++
+		}
+	}
+	var parts []string
+	if leaving > 0 {
+		parts = append(parts, fmt.Sprintf("%d terminating", leaving))
+	}
+	if away > 0 {
+		parts = append(parts, fmt.Sprintf("%d by volume or nomination", away))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+// tooFew adds the arithmetic where no placement at all can be safe.
+func (q *question) tooFew(j *membership.Judgement, l int) string {
+	if o := q.e.Object; o != nil && o.Spec.Quorum != nil {
+		return ""
+	}
+	share := (j.Voters - 1) / 2
+	need, have := (j.Voters+share-1)/share, 0
+	for range q.nodes.Domains(q.e.Levels[l]) {
+		have++
+	}
+	if have >= need {
+		return ""
+	}
+	return fmt.Sprintf(" (%d voters need at least %d %ss, there are %d)", j.Voters, need, noun(q.e.Levels[l]), have)
+}
+
+// promised says who is expected in a domain.
+func (q *question) promised(j *membership.Judgement, l int, d membership.Domain, seen, may quorum.Set) string {
+	kind := noun(q.e.Levels[l])
+	return fmt.Sprintf("%s %s holds %d of %d %s, and may be about to get %s",
+		kind, d, voters(j, seen), j.Voters, voice(j), q.names((may & j.Counts).Minus(seen)))
+}
+
+func (q *question) names(s quorum.Set) string {
+	var names []string
+	for i := range s.Servers() {
+		if i < len(q.e.Members) {
+			names = append(names, q.e.Members[i].Name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func (q *question) heldMessage() string {
+	var reasons []string
+	for _, s := range q.spots {
+		if s.verdict.state == waiting && !slices.Contains(reasons, s.verdict.reason) {
+			reasons = append(reasons, s.verdict.reason)
+		}
+	}
+	slices.Sort(reasons)
+	if more := len(reasons) - 4; more > 0 {
+		reasons = append(reasons[:4], fmt.Sprintf("and %d more like these", more))
+	}
+	return "every safe place is promised to a pod that is still being bound, so this one waits: " + strings.Join(reasons, "; ")
+}
+
+func (q *question) yieldMessage() string {
+	return "it may still land where an earlier attempt sent it, and a sibling waits for a place; it gets another one once that can't happen any more"
+}
+
+func (q *question) outsideMessage(given int) string {
+	var where []string
+	for i, l := range q.o.top {
+		for _, d := range q.openOutside(i, l) {
+			where = append(where, fmt.Sprintf("%s %s", noun(q.e.Levels[l]), d))
+		}
+	}
+	n := len(where)
+	if n > 4 {
+		where = append(where[:4], "...")
+	}
+	return fmt.Sprintf("none of the %d nodes that the scheduler offered is safe; %d domains outside them are (%s), and the next attempt samples other nodes",
+		given, n, strings.Join(where, ", "))
+}
+
+// elsewhere says where the pod was sent instead.
+func (q *question) elsewhere(chosen []*spot) string {
+	if len(chosen) == 0 {
+		return "not chosen"
+	}
+	if len(chosen) > 1 {
+		return fmt.Sprintf("safe too, but left to siblings; %d hosts are held for this pod", len(chosen))
+	}
+	var to []string
+	for i, l := range q.o.top {
+		to = append(to, fmt.Sprintf("%s %s", noun(q.e.Levels[l]), chosen[0].domains[i]))
+	}
+	return "safe too, but this pod is being placed in " + strings.Join(to, " and ")
+}
+
+func voice(j *membership.Judgement) string {
+	if j.Name == "live" {
+		return "live voters"
+	}
+	return "voters"
+}
+
+func ordinal(n int) string {
+	words := [...]string{"", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"}
+	switch {
+	case n < len(words):
+		return words[n]
+	case n%10 == 1 && n%100 != 11:
+		return fmt.Sprintf("%dst", n)
+	case n%10 == 2 && n%100 != 12:
+		return fmt.Sprintf("%dnd", n)
+	case n%10 == 3 && n%100 != 13:
+		return fmt.Sprintf("%drd", n)
+	}
+	return fmt.Sprintf("%dth", n)
+}
