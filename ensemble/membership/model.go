@@ -2,6 +2,7 @@ package membership
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -133,6 +134,15 @@ func (m *model) setPod(namespace, name string, is *podRecord) {
 		s.pods[name] = is
 	}
 	m.assign(s, name, was, is)
+	m.tidy(namespace)
+}
+
+// tidy forgets a namespace that nothing is left of.
+func (m *model) tidy(namespace string) {
+	s := m.spaces[namespace]
+	if s != nil && len(s.pods)+len(s.sets)+len(s.claims)+len(s.entries) == 0 {
+		delete(m.spaces, namespace)
+	}
 }
 
 // assign gives the pod to the entry that owns it now.
@@ -163,6 +173,9 @@ func (m *model) assign(s *space, name string, was, is *podRecord) {
 func (m *model) setSet(namespace, name string, is *setRecord) {
 	s := m.space(namespace)
 	was := s.sets[name]
+	if was != nil && is != nil && reflect.DeepEqual(was, is) {
+		return // its status changed
+	}
 	if is == nil {
 		delete(s.sets, name)
 	} else {
@@ -173,6 +186,7 @@ func (m *model) setSet(namespace, name string, is *setRecord) {
 			m.dirty[e] = struct{}{}
 		}
 	}
+	m.tidy(namespace)
 }
 
 // relates reports whether the set's pods may be members: its template says so, or
@@ -207,6 +221,7 @@ func (m *model) setClaim(namespace, name string, is *claimRecord) {
 		s.claims[name] = is
 	}
 	m.mark(ref{refClaim, namespace, name})
+	m.tidy(namespace)
 }
 
 func (m *model) setVolume(name string, is *volumeRecord) {
@@ -293,6 +308,7 @@ func (m *model) setEnsemble(key types.NamespacedName, is *v1alpha1.Ensemble) {
 	for name, p := range affected {
 		m.assign(s, name, p, p)
 	}
+	m.tidy(key.Namespace)
 }
 
 func newEntry(key types.NamespacedName, o *v1alpha1.Ensemble) *entry {

@@ -62,7 +62,10 @@ func (m *model) reseat() *nodeTable {
 func (m *model) claimants(stale map[string][]claimant) (is map[string][]claimant, gone map[string]struct{}) {
 	gone = map[string]struct{}{}
 	for namespace := range stale {
-		entries := m.spaces[namespace].entries
+		var entries []*entry
+		if s := m.spaces[namespace]; s != nil {
+			entries = s.entries
+		}
 		if len(entries) == 0 {
 			gone[namespace] = struct{}{}
 			delete(stale, namespace)
