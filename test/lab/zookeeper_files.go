@@ -84,8 +84,10 @@ func (s *Server) staticConfig(dynamic string) string {
 		"quorumListenOnAllIPs":   "false",
 		"maxClientCnxns":         "0",
 		"forceSync":              "no", // a killed process loses no page cache
-		// Elections on loopback need not wait for stragglers.
+		// Elections on loopback need not wait long for stragglers.
 		"fastleader.minNotificationInterval": "50",
+		"fastleader.maxNotificationInterval": "500",
+		"cnxTimeout":                         "1000",
 	}
 	if s.member.Observer {
 		properties["peerType"] = "observer"

@@ -1,0 +1,89 @@
+package lab
+
+import (
+	"context"
+	"testing"
+)
+
+func startNetwork(t *testing.T) (*Network, *Ensemble) {
+	t.Helper()
+	n, err := NewNetwork(bounded(t), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n, startEnsemble(t, ZooKeeperConfig{Members: n.Members(), SyncLimit: 4})
+}
+
+// otherLeader waits until some other server leads.
+func otherLeader(t *testing.T, e *Ensemble, than *Server) {
+	t.Helper()
+	err := await(bounded(t), "another leader", func(ctx context.Context) bool {
+		for _, s := range e.Servers() {
+			if s == than {
+				continue
+			}
+			if mode, err := s.Mode(ctx); err == nil && mode == "leader" {
+				return true
+			}
+		}
+		return false
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A server that is parted from its peers alone is still heard by clients, and
+// stops serving.
+func TestNetworkPartsAServerFromItsPeersAlone(t *testing.T) {
+	n, e := startNetwork(t)
+	ctx := bounded(t)
+	leader, err := e.Leader(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.PartPeers(ctx, leader.ID()); err != nil {
+		t.Fatal(err)
+	}
+	otherLeader(t, e, leader)
+	if answer, err := leader.FourLetters(ctx, "ruok"); err != nil || answer != "imok" {
+		t.Errorf("the parted server, asked by a client: got %q, %v", answer, err)
+	}
+	if err := n.JoinPeers(ctx, leader.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.WaitServing(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// A leader that its followers no longer hear is replaced, although it hears them.
+func TestNetworkMutesOneDirection(t *testing.T) {
+	n, e := startNetwork(t)
+	ctx := bounded(t)
+	leader, err := e.Leader(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	each := func(do func(context.Context, int, int) error) {
+		for _, s := range e.Servers() {
+			if s == leader {
+				continue
+			}
+			if err := do(ctx, leader.ID(), s.ID()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	each(n.Mute)
+	otherLeader(t, e, leader)
+	each(n.Unmute)
+	if err := e.WaitServing(ctx); err != nil {
+		t.Error(err)
+	}
+}
