@@ -121,6 +121,9 @@ type Config struct {
 	Oracle bool
 	// Joint is whether a change of the membership is under way, as far as told.
 	Joint bool
+	// VotersOnly is whether the source names the voters and nothing else: weights and
+	// groups, where there are any, must be declared.
+	VotersOnly bool
 }
 
 // ConfigMember is one server of a Config.

@@ -81,6 +81,8 @@ type View struct {
 	// Settle is how long the leader's count may lag behind the loss of a member. It is
 	// never 0: the longest that a member told, else ZooKeeper's default of 10 s.
 	Settle time.Duration
+	// uneven is whether votes differ, so that numbers of them don't tell enough.
+	uneven bool
 	// At is when the oldest answer that counts was asked for.
 	At time.Time
 }
@@ -101,7 +103,7 @@ func (v *View) Without(gone quorum.Set, spare int) quorum.Verdict {
 	switch up := v.Synced.Minus(gone); {
 	case v.System.Spare(up) >= spare+v.Doubt:
 		return quorum.Safe
-	case v.System.Spare(up) >= spare, v.System.Spare((v.Synced|v.Unseen).Minus(gone)) >= spare:
+	case v.System.Spare(up) >= spare, v.System.Spare((v.Synced | v.Unseen).Minus(gone)) >= spare:
 		return quorum.Unknown
 	default:
 		return quorum.Unsafe
