@@ -35,6 +35,8 @@ type Pod struct {
 	IP netip.Addr
 	// Running is whether a container of it runs.
 	Running bool
+	// Process tells one start of its containers from the next, where that is known.
+	Process string
 	// Terminating is whether its deletion has begun.
 	Terminating bool
 	// Owner is the uid of its controller, and Ordinal its number in a StatefulSet, -1

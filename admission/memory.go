@@ -49,7 +49,7 @@ type sighting struct {
 type grantSighting struct {
 	grant          v1alpha1.Grant
 	first, changed time.Time
-	successor      types.UID
+	successor      string // uid and process of the pod that was seen synced
 	synced, latest time.Time
 }
 
@@ -131,12 +131,15 @@ func (m *Memory) Probed(ev *Evidence) {
 		if !ok || !sameGrant(&seen.grant, g) {
 			continue
 		}
-		k := ev.successor(g)
+		k, who := ev.successor(g), ""
+		if k >= 0 {
+			who = string(ev.Pods[k].UID) + " " + ev.Pods[k].Process
+		}
 		switch {
 		case k < 0:
 			seen.successor, seen.synced, seen.latest = "", time.Time{}, time.Time{}
-		case seen.successor != ev.Pods[k].UID:
-			seen.successor, seen.synced, seen.latest = ev.Pods[k].UID, ev.View.At, ev.View.At
+		case seen.successor != who:
+			seen.successor, seen.synced, seen.latest = who, ev.View.At, ev.View.At
 		case ev.View.At.After(seen.latest):
 			seen.latest = ev.View.At
 		}
@@ -144,4 +147,17 @@ func (m *Memory) Probed(ev *Evidence) {
 		age.Synced = seen.latest.Sub(seen.synced)
 		ev.Ages.Grants[g.PodUID] = age
 	}
+}
+
+// active is how many grants were there when they were last looked at, and for how
+// long the oldest of them has been seen.
+func (m *Memory) active(now time.Time) (n int, oldest time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.ensembles.Values() {
+		for _, g := range s.grants {
+			n, oldest = n+1, max(oldest, now.Sub(g.first))
+		}
+	}
+	return n, oldest
 }

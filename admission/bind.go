@@ -1,0 +1,70 @@
+package admission
+
+import (
+	"context"
+	"encoding/json"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+)
+
+// bind binds an eviction to the uid of the pod that bears the name now. Where it
+// can't, the eviction goes on by name, which the judgement then reckons with.
+func (g *Guard) bind(ctx context.Context, review admission.Request) admission.Response {
+	ctx, cancel := context.WithTimeout(ctx, g.deadline/3)
+	defer cancel()
+	if review.Resource.Resource != "pods" || review.SubResource != "eviction" {
+		return admission.Allowed("")
+	}
+	pod, err := g.cluster.Pod(ctx, types.NamespacedName{Namespace: review.Namespace, Name: review.Name})
+	if err != nil {
+		klog.FromContext(ctx).V(2).Info("Could not bind an eviction to a uid", "namespace", review.Namespace, "name", review.Name, "err", err)
+		return admission.Allowed("")
+	}
+	bound, err := bound(review.Object.Raw, pod.UID)
+	if err != nil {
+		klog.FromContext(ctx).V(2).Info("Could not read an eviction", "namespace", review.Namespace, "name", review.Name, "err", err)
+		return admission.Allowed("")
+	}
+	return admission.PatchResponseFromRaw(review.Object.Raw, bound)
+}
+
+// bound is the eviction with the uid as a precondition, unless it has one. Nothing
+// else that the client sent is touched, known to us or not.
+func bound(raw []byte, uid types.UID) ([]byte, error) {
+	var e map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return nil, err
+	}
+	options, err := within(e["deleteOptions"])
+	if err != nil {
+		return nil, err
+	}
+	preconditions, err := within(options["preconditions"])
+	if err != nil {
+		return nil, err
+	}
+	if has := preconditions["uid"]; len(has) > 0 && string(has) != "null" {
+		return raw, nil
+	}
+	if preconditions["uid"], err = json.Marshal(uid); err != nil {
+		return nil, err
+	}
+	if options["preconditions"], err = json.Marshal(preconditions); err != nil {
+		return nil, err
+	}
+	if e["deleteOptions"], err = json.Marshal(options); err != nil {
+		return nil, err
+	}
+	return json.Marshal(e)
+}
+
+// within is a JSON object that may be absent.
+func within(raw json.RawMessage) (map[string]json.RawMessage, error) {
+	m := map[string]json.RawMessage{}
+	if len(raw) == 0 || string(raw) == "null" {
+		return m, nil
+	}
+	return m, json.Unmarshal(raw, &m)
+}

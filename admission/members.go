@@ -1,0 +1,55 @@
+package admission
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/quorate/quorate/ensemble/probe"
+	"github.com/quorate/quorate/ensemble/v1alpha1"
+)
+
+// selection is who belongs to an Ensemble.
+type selection struct{ members, observers labels.Selector }
+
+func selectors(e *v1alpha1.Ensemble) (s selection, err error) {
+	if s.members, err = e.Spec.Selector.Compile(); err != nil {
+		return s, err
+	}
+	s.observers, err = e.Spec.Observers.Compile()
+	return s, err
+}
+
+func (s selection) member(p *corev1.Pod) bool   { return s.members.Matches(labels.Set(p.Labels)) }
+func (s selection) observer(p *corev1.Pod) bool { return s.observers.Matches(labels.Set(p.Labels)) }
+
+// members are the pods of the Ensemble by consistent list, without those that have
+// finished.
+func (g *Guard) members(ctx context.Context, e *v1alpha1.Ensemble, s selection) ([]corev1.Pod, error) {
+	all, err := g.cluster.Pods(ctx, e.Namespace, s.members)
+	if err != nil {
+		return nil, err
+	}
+	pods := all[:0:0]
+	for i := range all {
+		if !finished(&all[i]) {
+			pods = append(pods, all[i])
+		}
+	}
+	return pods, nil
+}
+
+// examine probes the members, in half of the time that is left.
+func (g *Guard) examine(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod) probe.View {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+	}
+	began := g.now()
+	v := g.examiner.Examine(ctx, e, pods)
+	g.metrics.probes.Observe(g.now().Sub(began).Seconds())
+	return v
+}

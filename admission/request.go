@@ -1,0 +1,109 @@
+package admission
+
+import (
+	"k8s.io/apimachinery/pkg/types"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Verb is what a request does.
+type Verb string
+
+// The verbs. The zero value is judged by nobody and refused.
+const (
+	// Evict is CREATE pods/eviction.
+	Evict Verb = "evict"
+	// DeletePod is DELETE pods, collections included.
+	DeletePod Verb = "delete-pod"
+	// Shrink is UPDATE statefulsets or statefulsets/scale with fewer or other ordinals.
+	Shrink Verb = "shrink"
+	// DeleteStatefulSet is DELETE statefulsets that does not orphan the pods.
+	DeleteStatefulSet Verb = "delete-statefulset"
+)
+
+// Request is one request, parsed.
+type Request struct {
+	UID       string
+	Verb      Verb
+	Namespace string
+	// Name of the pod or the StatefulSet.
+	Name string
+	// PodUID that the request is bound to: it can hit no other pod. Empty: whichever
+	// bears the name.
+	PodUID types.UID
+	// DryRun in either form: nothing will happen, so nothing is written.
+	DryRun bool
+	User   string
+	// Range of ordinals that a Shrink leaves.
+	Range Range
+}
+
+// Range is [Start, Start+Replicas) of one StatefulSet.
+type Range struct {
+	// Owner is its uid; empty: read it live, with its start.
+	Owner           types.UID
+	Start, Replicas int
+}
+
+// loses reports whether the request takes the pod away.
+func (r *Request) loses(p *Pod) bool {
+	switch r.Verb {
+	case Evict, DeletePod:
+		return p.Name == r.Name && (r.PodUID == "" || p.UID == r.PodUID)
+	case Shrink:
+		return p.Owner == r.Range.Owner && (p.Ordinal < r.Range.Start || p.Ordinal >= r.Range.Start+r.Range.Replicas)
+	case DeleteStatefulSet:
+		return p.Owner == r.Range.Owner
+	default:
+		return true
+	}
+}
+
+// reason of the grants that the request takes.
+func (r *Request) reason() string {
+	switch {
+	case r.Verb == Shrink:
+		return ScaleDown
+	case r.Verb == DeletePod:
+		return Deletion
+	case r.PodUID == "":
+		return EvictionByName
+	default:
+		return Eviction
+	}
+}
+
+// member is the pod as evidence knows it.
+func member(p *corev1.Pod) Pod {
+	m := Pod{
+		Name: p.Name, UID: p.UID, Node: p.Spec.NodeName, IP: address(p.Status.PodIP), Running: running(p),
+		Terminating: p.DeletionTimestamp != nil, Ordinal: ordinal(p.Name),
+	}
+	for i := range p.Status.ContainerStatuses {
+		m.Process += p.Status.ContainerStatuses[i].ContainerID + ";"
+	}
+	if owner := metav1.GetControllerOf(p); owner != nil {
+		m.Owner = owner.UID
+	}
+	return m
+}
+
+// finished pods are no members any more: no process of them will run again.
+func finished(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
+// running reports whether a process of the pod may run. Who reports no containers
+// is believed by its phase.
+func running(p *corev1.Pod) bool {
+	if p.Status.Phase != corev1.PodRunning {
+		return false
+	}
+	for i := range p.Status.ContainerStatuses {
+		if p.Status.ContainerStatuses[i].State.Running != nil {
+			return true
+		}
+	}
+	return len(p.Status.ContainerStatuses) == 0
+}
