@@ -1,6 +1,7 @@
 package extender
 
 import (
+	"iter"
 	"slices"
 	"time"
 
@@ -74,8 +75,6 @@ type record struct {
 	// waiting is when it was last refused only for what siblings hold; zero: never,
 	// or it was served since.
 	waiting time.Time
-	// stuck says that the last answer was a refusal.
-	stuck bool
 	// sign is the last sign of the pod.
 	sign time.Time
 	// outside counts the attempts whose nodes were all unsafe while others are safe.
@@ -133,7 +132,6 @@ func (l *Ledger) keep(now time.Time, r *record, a Answer, nominated bool) {
 		l.linger(now, r, r.held)
 		r.held = nil
 	}
-	r.stuck = a.Outcome < Free
 	switch a.Outcome {
 	case Held:
 		r.waiting = now
@@ -210,7 +208,7 @@ func (l *Ledger) siblingWaits(now time.Time, e *membership.Ensemble, candidate i
 // Doubt is told that another instance may have answered for pods until now: at the
 // start, and whenever the scheduler's Lease changes hands. Every unbound pod may
 // then land anywhere, until what it was told can't land any more.
-func (l *Ledger) Doubt(now time.Time, ensembles func(func(*membership.Ensemble) bool)) {
+func (l *Ledger) Doubt(now time.Time, ensembles iter.Seq[*membership.Ensemble]) {
 	for e := range ensembles {
 		for i := range e.Members {
 			if m := &e.Members[i]; m.UID != "" && !m.Bound() && !m.Gated {
@@ -267,9 +265,19 @@ func (l *Ledger) Sweep(now time.Time) {
 	}
 }
 
-// Waits reports whether the pod was refused for what may change without the
-// scheduler noticing, and was not served since.
-func (l *Ledger) Waits(uid types.UID) bool {
-	r := l.pods[uid]
-	return r != nil && r.stuck
+// count is how many pods hold a place, may still land in a former one, and may be
+// anywhere.
+func (l *Ledger) count(now time.Time) (held, left, doubted int) {
+	for _, r := range l.pods {
+		if r.held != nil {
+			held++
+		}
+		if len(r.lingering) > 0 {
+			left++
+		}
+		if now.Before(r.doubtUntil) {
+			doubted++
+		}
+	}
+	return held, left, doubted
 }

@@ -29,6 +29,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.AddCommand(newServe())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -1,0 +1,59 @@
+package extender
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of a Server.
+type metrics struct {
+	answers *prometheus.CounterVec
+	seconds *prometheus.HistogramVec
+}
+
+func newMetrics(reg prometheus.Registerer, p *Placer) *metrics {
+	m := &metrics{
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_extender_answers_total", Help: "Answers to the scheduler, by verb and outcome.",
+		}, []string{"verb", "outcome"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "quorate_extender_answer_seconds", Help: "Time from a question read to its answer written, by verb.",
+			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 14),
+		}, []string{"verb"}),
+	}
+	if reg == nil {
+		return m
+	}
+	reg.MustRegister(m.answers, m.seconds, &holdsCollector{placer: p, desc: prometheus.NewDesc(
+		"quorate_extender_pods", "Unbound pods that hold a place, may still land in a former one, or may be anywhere.",
+		[]string{"state"}, nil)})
+	return m
+}
+
+func (m *metrics) answered(verb, outcome string, d time.Duration) {
+	m.answers.WithLabelValues(verb, outcome).Inc()
+	if d > 0 {
+		m.seconds.WithLabelValues(verb).Observe(d.Seconds())
+	}
+}
+
+// holdsCollector counts when it is asked.
+type holdsCollector struct {
+	placer *Placer
+	desc   *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (c *holdsCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect implements prometheus.Collector.
+func (c *holdsCollector) Collect(ch chan<- prometheus.Metric) {
+	held, lingering, doubted := c.placer.Holds()
+	for _, v := range []struct {
+		state string
+		n     int
+	}{{"holding", held}, {"lingering", lingering}, {"doubted", doubted}} {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(v.n), v.state)
+	}
+}

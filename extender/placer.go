@@ -1,0 +1,307 @@
+package extender
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/quorate/quorate/ensemble/membership"
+	"github.com/quorate/quorate/ensemble/v1alpha1"
+)
+
+// Membership shows what is known; a *membership.Informer is it.
+type Membership interface {
+	// Snapshot is nil until everything was listed once.
+	Snapshot() *membership.Snapshot
+	// Listen is called before the first snapshot.
+	Listen(membership.Listener)
+	// Waiting are the resources that were not listed yet.
+	Waiting() []string
+}
+
+// Poker makes the scheduler try a pod again that it has put aside.
+type Poker interface {
+	// Poke returns at once.
+	Poke(pod types.NamespacedName, uid types.UID)
+}
+
+// PlacerConfig is what a Placer needs.
+type PlacerConfig struct {
+	// Membership has no default.
+	Membership Membership
+	// Timing of holds; the zero value is its defaults.
+	Timing Timing
+	// Seen is how long a question waits for its pod to be seen. The scheduler may
+	// have heard of it first. Default 300 ms; below the scheduler's httpTimeout.
+	Seen time.Duration
+	// Poker is told of pods that were refused and may have a place now. Default: none.
+	Poker Poker
+	// Now is the time. Default time.Now.
+	Now func() time.Time
+}
+
+// unknownGrace is how long a voter may be older than what we know of its Ensemble.
+const unknownGrace = time.Minute
+
+// Placer is the ledger behind one lock: read, decide and hold are one step.
+type Placer struct {
+	config PlacerConfig
+
+	mu sync.Mutex // guards below
+	// ledger is nil until the first snapshot.
+	ledger *Ledger
+	// refused is by what rules a pod was last told that no node is safe.
+	refused map[types.UID]string
+	lease   leaseView
+
+	heard hearing
+}
+
+// hearing is what was heard of snapshots, behind a lock of its own: whoever tells of
+// them must not wait for a decision.
+type hearing struct {
+	wake chan struct{}
+
+	mu      sync.Mutex // guards below
+	changed map[types.NamespacedName]struct{}
+	news    chan struct{} // closed at the next snapshot
+}
+
+// NewPlacer makes a placer and has it listen. Run must run for it to become ready.
+func NewPlacer(c PlacerConfig) *Placer {
+	if c.Seen <= 0 {
+		c.Seen = 300 * time.Millisecond
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	p := &Placer{
+		config: c, refused: map[types.UID]string{},
+		heard: hearing{
+			changed: map[types.NamespacedName]struct{}{}, news: make(chan struct{}), wake: make(chan struct{}, 1),
+		},
+	}
+	c.Membership.Listen(p.heard.hear)
+	return p
+}
+
+// hear notes what changed; Run follows it up.
+func (h *hearing) hear(_ *membership.Snapshot, changed []types.NamespacedName) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, key := range changed {
+		h.changed[key] = struct{}{}
+	}
+	close(h.news)
+	h.news = make(chan struct{})
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take empties what was noted.
+func (h *hearing) take() map[types.NamespacedName]struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	changed := h.changed
+	h.changed = map[types.NamespacedName]struct{}{}
+	return changed
+}
+
+func (h *hearing) next() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.news
+}
+
+// Run follows snapshots until ctx ends.
+func (p *Placer) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.heard.wake:
+			p.follow(ctx)
+		case <-tick.C:
+			p.sweep()
+		}
+	}
+}
+
+func (p *Placer) follow(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, now := p.config.Membership.Snapshot(), p.config.Now()
+	if s == nil {
+		return
+	}
+	if p.ledger == nil {
+		p.ledger = NewLedger(p.config.Timing)
+		p.ledger.Doubt(now, s.Ensembles())
+		klog.FromContext(ctx).Info("Placing voters from now on", "doubtUntil", now.Add(p.ledger.timing.Landing))
+	}
+	for key := range p.heard.take() {
+		if e, ok := s.Get(key); ok {
+			p.ledger.See(now, e)
+			p.poke(e)
+		}
+	}
+}
+
+// poke has those tried again that were refused by other rules than today's. What
+// the scheduler sees by itself (pods, nodes, volumes) needs none of it.
+func (p *Placer) poke(e *membership.Ensemble) {
+	if p.config.Poker == nil || len(p.refused) == 0 {
+		return
+	}
+	rules := rulesOf(e)
+	for i := range e.Members {
+		m := &e.Members[i]
+		was, refused := p.refused[m.UID]
+		if !refused || was == rules {
+			continue
+		}
+		delete(p.refused, m.UID)
+		if !m.Bound() {
+			p.config.Poker.Poke(types.NamespacedName{Namespace: e.Key.Namespace, Name: m.Name}, m.UID)
+		}
+	}
+}
+
+// rulesOf is what an ensemble is judged by, pods and nodes apart.
+func rulesOf(e *membership.Ensemble) string {
+	rules := fmt.Sprint(e.Levels)
+	for i := range e.Judgements {
+		rules += fmt.Sprint(e.Judgements[i].Name, e.Judgements[i].Voters)
+		if e.Judgements[i].Name == "live" {
+			rules += fmt.Sprint(e.Judgements[i].Counts)
+		}
+	}
+	return rules
+}
+
+func (p *Placer) sweep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ledger == nil {
+		return
+	}
+	p.ledger.Sweep(p.config.Now())
+	for uid := range p.refused {
+		if p.ledger.pods[uid] == nil {
+			delete(p.refused, uid)
+		}
+	}
+}
+
+// Ready reports why no question can be answered yet; nil: it can.
+func (p *Placer) Ready() error {
+	waiting := p.config.Membership.Waiting()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ledger == nil {
+		return fmt.Errorf("waiting for the first list of %v", waiting)
+	}
+	return nil
+}
+
+// Filter answers the scheduler: where may the pod go? It waits a moment for the pod
+// to be seen, and holds what it answers.
+func (p *Placer) Filter(ctx context.Context, pod *corev1.Pod, given []string) Answer {
+	nominated := pod.Status.NominatedNodeName != "" && len(given) == 1 && given[0] == pod.Status.NominatedNodeName
+	deadline := time.NewTimer(p.config.Seen)
+	defer deadline.Stop()
+	for {
+		news := p.heard.next()
+		a, seen := p.try(pod, given, nominated)
+		if seen {
+			return a
+		}
+		select {
+		case <-news:
+		case <-deadline.C:
+			return a
+		case <-ctx.Done():
+			return a
+		}
+	}
+}
+
+// try answers from the snapshot of now. Where that doesn't show the pod, a newer one
+// may: then seen is false.
+func (p *Placer) try(pod *corev1.Pod, given []string, nominated bool) (a Answer, seen bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, s := p.config.Now(), p.config.Membership.Snapshot()
+	if p.ledger == nil || s == nil {
+		return Answer{Outcome: Unknown, Message: "quorate has not yet seen all pods and nodes; this passes"}, false
+	}
+	if why := p.lease.stale(now); why != "" {
+		return Answer{Outcome: Unknown, Message: why}, true
+	}
+	e, ok := s.Of(pod.Namespace, pod.Labels)
+	if !ok {
+		return orphan(now, pod, given), now.Sub(pod.CreationTimestamp.Time) >= unknownGrace
+	}
+	if find(e, pod.UID) < 0 {
+		return Answer{Outcome: Unknown, Message: "quorate has not seen this pod yet; this passes"}, false
+	}
+	a = p.ledger.Filter(now, s, e, pod.UID, given, nominated)
+	delete(p.refused, pod.UID)
+	if a.Outcome == Impossible {
+		p.refused[pod.UID] = rulesOf(e)
+	}
+	return a, true
+}
+
+// orphan answers for a pod that asks for a voter's place while no Ensemble selects
+// it: soon there may be one.
+func orphan(now time.Time, pod *corev1.Pod, given []string) Answer {
+	if now.Sub(pod.CreationTimestamp.Time) < unknownGrace {
+		return Answer{Outcome: Unknown, Message: "no Ensemble selects this pod yet; this passes if one is on its way"}
+	}
+	a := Answer{Outcome: Impossible, Refused: map[string]string{}}
+	for _, n := range given {
+		a.Refused[n] = "the pod requests " + v1alpha1.VoterResource + ", but no Ensemble in its namespace selects it: create one, or remove the request"
+	}
+	return a
+}
+
+// Prioritize scores the nodes for the pod, from 0 to 10.
+func (p *Placer) Prioritize(pod *corev1.Pod, given []string) []int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.config.Membership.Snapshot()
+	if p.ledger == nil || s == nil {
+		return make([]int64, len(given))
+	}
+	e, ok := s.Of(pod.Namespace, pod.Labels)
+	if !ok {
+		return make([]int64, len(given))
+	}
+	i := find(e, pod.UID)
+	if i < 0 {
+		return make([]int64, len(given))
+	}
+	now := p.config.Now()
+	return Prioritize(s, e, i, given, func(m *membership.Member) Claim { return p.ledger.claim(now, m) })
+}
+
+// Holds is how many pods hold a place, may still land in a former one, and may be
+// anywhere.
+func (p *Placer) Holds() (held, lingering, doubted int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ledger == nil {
+		return 0, 0, 0
+	}
+	return p.ledger.count(p.config.Now())
+}
