@@ -2,6 +2,10 @@ package leaderelection
 
 import (
 	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/quorate/quorate/leaderelection/zookeeper"
 )
@@ -34,3 +38,24 @@ var (
 	// for the durations of the elector.
 	ErrBudget = errors.New("session timeout too short for the elector")
 )
+
+// errNoRecord is what an elector creates on.
+var errNoRecord = fmt.Errorf("%w: no record", zookeeper.ErrNoNode)
+
+// asAPI gives an error the form in which a LeaderElector knows it. A refused
+// release never comes here: client-go 0.37 repeats one that is a Conflict until the
+// stack overflows.
+func (l *Lock) asAPI(op string, err error) error {
+	res := schema.GroupResource{Resource: "znodes"}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, zookeeper.ErrNoNode):
+		return apierrors.NewNotFound(res, l.layout.record)
+	case errors.Is(err, zookeeper.ErrNodeExists):
+		return apierrors.NewAlreadyExists(res, l.layout.record)
+	case errors.Is(err, zookeeper.ErrBadVersion):
+		return apierrors.NewConflict(res, l.layout.record, err)
+	}
+	return fmt.Errorf("%s %s: %w", op, l.Describe(), err)
+}

@@ -1,0 +1,38 @@
+package leaderelection
+
+import (
+	"context"
+	"time"
+
+	"github.com/quorate/quorate/leaderelection/zookeeper"
+)
+
+// Conn is what a Session asks of one ZooKeeper session; *zookeeper.Client is one.
+// Each call returns by the time its context ends.
+type Conn interface {
+	// Get the data of a node.
+	Get(ctx context.Context, path string) ([]byte, zookeeper.Stat, error)
+	// Watch tells whether a node exists; the channel is closed when that may have
+	// changed.
+	Watch(ctx context.Context, path string) (stat zookeeper.Stat, exists bool, changed <-chan struct{}, err error)
+	// Children of a node.
+	Children(ctx context.Context, path string) ([]string, error)
+	// Multi makes all operations or none.
+	Multi(ctx context.Context, ops ...zookeeper.Op) ([]zookeeper.Result, error)
+	// SessionID of the session.
+	SessionID() int64
+	// Timeout that the server granted.
+	Timeout() time.Duration
+	// Connection counts the connections that the session has had.
+	Connection() uint64
+	// Reconnect gives the connection up for another.
+	Reconnect()
+	// Ended is closed when the session is over.
+	Ended() <-chan struct{}
+	// Err is why it is over.
+	Err() error
+	// Close ends the session.
+	Close(ctx context.Context) error
+}
+
+var _ Conn = (*zookeeper.Client)(nil)

@@ -1,0 +1,133 @@
+package leaderelection
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"github.com/quorate/quorate/leaderelection/zookeeper"
+)
+
+// view is an election as one server showed it. It proves nothing: the server may
+// be cut off. What is acquired by it is checked when it is written.
+type view struct {
+	life    *life
+	exists  bool // the record
+	record  resourcelock.LeaderElectionRecord
+	version int32
+	owned   bool
+	owner   zookeeper.Stat
+	said    ownerData
+	changed <-chan struct{} // the owner, if it was watched
+}
+
+// look at an election: the record first, the owner after it.
+func (l *Lock) look(ctx context.Context, li *life, watch bool) (*view, error) {
+	begin := time.Now()
+	v, err := l.lookOnce(ctx, li, watch)
+	l.metrics.observe(opRead, begin, err)
+	return v, err
+}
+
+func (l *Lock) lookOnce(ctx context.Context, li *life, watch bool) (*view, error) {
+	v := &view{life: li}
+	data, record, err := li.Get(ctx, l.layout.record)
+	if errors.Is(err, zookeeper.ErrNoNode) {
+		return v, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	v.exists, v.version = true, record.Version
+	if v.record, err = decodeRecord(data); err != nil {
+		// Not ours, or damaged: whoever acquires the lock writes another.
+		li.log.Info("Election record is not readable", "lock", l.Describe(), "err", err)
+	}
+	if watch {
+		if _, _, v.changed, err = li.Watch(ctx, l.layout.owner()); err != nil {
+			return nil, err
+		}
+	}
+	data, v.owner, err = li.Get(ctx, l.layout.owner())
+	if errors.Is(err, zookeeper.ErrNoNode) {
+		return v, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	v.owned = true
+	if err := json.Unmarshal(data, &v.said); err != nil {
+		v.said = ownerData{}
+	}
+	v.said.Holder = holderOf(data, v.owner)
+	return v, nil
+}
+
+// holder that the view is shown with: the owner's word, whatever the record says.
+// What has this lock's name but is not its current term is another: a session that
+// the server has not given up, or a term that is being given back.
+func (v *view) holder(l *Lock) string {
+	switch {
+	case !v.owned:
+		return ""
+	case v.said.Holder == l.identity:
+		return v.said.Holder + " (earlier term)"
+	}
+	return v.said.Holder
+}
+
+// forElector is the view in the form that a LeaderElector judges: it differs from
+// the one before, so that the elector does not take the lock for abandoned while
+// its owner lives, and names nobody once the owner is gone.
+func (l *Lock) forElector(v *view) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	l.mu.Lock()
+	l.seen = v
+	l.reads++
+	reads := l.reads
+	l.mu.Unlock()
+	if !v.exists {
+		return nil, nil, l.asAPI("get", errNoRecord)
+	}
+	r := v.record
+	r.HolderIdentity = v.holder(l)
+	if v.owned {
+		r.RenewTime = metav1.Now()
+		r.LeaseDurationSeconds = max(r.LeaseDurationSeconds, int(l.cfg.LeaseDuration/time.Second))
+	}
+	return &r, raw(&r, reads), nil
+}
+
+func raw(r *resourcelock.LeaderElectionRecord, reads int) []byte {
+	return append(append(encode(r), '\n'), strconv.Itoa(reads)...)
+}
+
+// own is the record of the current term.
+func (l *Lock) own() (*resourcelock.LeaderElectionRecord, []byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reads++
+	r := l.record
+	r.RenewTime = metav1.Now()
+	return &r, raw(&r, l.reads), nil
+}
+
+// removeStray deletes an owner of this session that no attempt and no term claims,
+// with the record as it was when the owner was seen: another owner has another.
+func (l *Lock) removeStray(ctx context.Context, v *view) error {
+	_, err := v.life.Multi(ctx,
+		&zookeeper.Set{Path: l.layout.record, Data: encode(v.record), Version: v.version},
+		&zookeeper.Delete{Path: l.layout.owner(), Version: zookeeper.AnyVersion})
+	if err != nil && !refused(err) {
+		return err
+	}
+	return deleteNode(ctx, v.life, l.layout.claim(v.said.Claim))
+}
+
+func (v *view) stray() bool {
+	return v.owned && v.owner.EphemeralOwner == v.life.SessionID() && !v.life.claimed(v.said.Claim)
+}
