@@ -211,7 +211,7 @@ func Default() *QuorateConfiguration {
 		Webhook: Webhook{
 			Enabled:           true,
 			BindAddress:       ":9443",
-			ConfigurationName: "quorate",
+			ConfigurationName: "quorate-guard",
 			Deadline:          span(4500 * time.Millisecond),
 			Certificates: Certificates{
 				Source:      SelfManaged,
