@@ -64,7 +64,7 @@ type builder struct {
 // build makes the ensemble of the entry anew.
 func (m *model) build(e *entry) *Ensemble {
 	b := builder{m: m, space: m.spaces[e.key.Namespace], entry: e, refs: map[ref]struct{}{}}
-	b.out = &Ensemble{Key: e.key, UID: e.object.UID, Object: e.object}
+	b.out = &Ensemble{Key: e.key, UID: e.object.UID, Object: e.object, needs: map[string]need{}}
 	b.out.Levels, b.out.Resolved = levels(e.object)
 	for _, p := range e.pods {
 		if !p.finished {
@@ -115,16 +115,24 @@ func (b *builder) pod(p *podRecord) Member {
 		Terminating: p.terminating, Gated: p.gated, Guarded: p.guarded,
 		Scheduler: p.scheduler.Value(), Unscheduled: more.unscheduled,
 	}
-	b.place(&member, more, p)
+	constraints := more.constraints
+	if set := b.space.sets[p.owner.Value()]; set != nil {
+		constraints = set.constraints
+	}
+	b.place(&member, more, constraints, p)
 	return member
 }
 
 // place works out where the member counts.
-func (b *builder) place(member *Member, more *podMore, p *podRecord) {
+func (b *builder) place(member *Member, more *podMore, constraints text, p *podRecord) {
 	var going, affinities []string // where it is on its way to, and what holds it
 	for _, c := range more.claims {
 		selected, pinnedBy := b.claim(c)
 		going, affinities = append(going, selected), append(affinities, pinnedBy...)
+	}
+	b.out.needs[member.Name] = needOf(constraints, affinities)
+	if b.out.typical == (need{}) {
+		b.out.typical = need{constraints: constraints}
 	}
 	going = slices.DeleteFunc(append(going, more.nominated), func(n string) bool { return n == "" })
 	member.Nominated = !member.Bound() && len(going) > 0
@@ -244,7 +252,7 @@ func (b *builder) ordinal(l *ordinalLabels, there map[string]bool) {
 		volumes.claims = append(volumes.claims, t+"-"+name)
 	}
 	member := Member{Name: name}
-	b.place(&member, &volumes, nil)
+	b.place(&member, &volumes, l.set.constraints, nil)
 	if slices.ContainsFunc(member.Occupies, func(d []Domain) bool { return len(d) > 0 }) {
 		b.out.Members = append(b.out.Members, member)
 	}

@@ -41,6 +41,19 @@ type Ensemble struct {
 	Problem string
 	// Overlaps are the other ensembles that select some of the same pods.
 	Overlaps []types.NamespacedName
+
+	// needs are what members, and voters that are none yet, demand of their nodes.
+	needs map[string]need
+	// typical is what voters of whom nothing is known will demand.
+	typical need
+}
+
+// need of the member or voter of that name.
+func (e *Ensemble) need(name string) need {
+	if n, ok := e.needs[name]; ok {
+		return n
+	}
+	return e.typical
 }
 
 // Member is one member of an ensemble: a pod, or the volume of one that is absent.

@@ -30,6 +30,10 @@ type Judgement struct {
 	// worlds are all systems that may be in force where more members count than
 	// there are voters and their weights differ. Nil otherwise.
 	worlds []quorum.System
+	// voices are all who vote or may, members or not yet.
+	voices []voice
+	// even is whether every vote is one vote.
+	even bool
 }
 
 // Survives reports whether a quorum of the configuration remains when the members
@@ -82,7 +86,7 @@ type voice struct {
 // judgement makes the system of the electorate. The error says what is wrong with
 // what the user stated.
 func (e *electorate) judgement() (Judgement, error) {
-	j := Judgement{Name: e.name, Voters: e.voters}
+	j := Judgement{Name: e.name, Voters: e.voters, voices: e.voices, even: e.equal() && !e.oracle}
 	for _, v := range e.voices {
 		if v.number >= quorum.MaxVoters {
 			return Judgement{}, fmt.Errorf("the ensemble has more than %d members and absent voters", quorum.MaxVoters)

@@ -103,6 +103,7 @@ type nodeTable struct {
 	mu      sync.Mutex // guards below
 	nests   map[[2]Level]bool
 	counted map[Level]map[Domain]int
+	reached map[question][]cell
 }
 
 func (t *nodeTable) domains(l Level) map[Domain]int {
