@@ -18,7 +18,8 @@ help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-17s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: deps ## The main job, seen working: real ZooKeeper, real scheduler, no cluster (KEEP=1 leaves it running)
+demo: ## The main job, seen working: real ZooKeeper, real scheduler, no cluster (KEEP=1 leaves it running)
+	@go run ./test/setup -only packages
 	@go run ./test/demo
 
 .PHONY: test

@@ -1,0 +1,48 @@
+// Command setup brings what the tests and the demo need and Go modules cannot:
+// ZooKeeper, a Java runtime and iproute2 from the distribution's packages, and the
+// control plane, built once per machine from its Go modules. It is done at once
+// when everything is there already. Where it cannot install something, it says
+// exactly what is missing and how to get it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/quorate/quorate/test/lab"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "setup:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("setup", flag.ContinueOnError)
+	only := flags.String("only", "", `"packages" leaves the control plane out`)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *only != "" && *only != "packages" {
+		return fmt.Errorf(`-only %q: it can be "packages"`, *only)
+	}
+	if err := errors.Join(enoughMemory(), installMissing(ctx, thisHost(), out)); err != nil {
+		return err
+	}
+	if *only == "packages" {
+		return nil
+	}
+	_, err := lab.Build(ctx, out)
+	return err
+}
