@@ -1,0 +1,18 @@
+package main
+
+import "context"
+
+// step is one part of the story. run shows what the title claims, and fails if it
+// does not hold: a demo that only prints proves nothing.
+type step struct {
+	title string
+	run   func(ctx context.Context, s *stage) error
+}
+
+// story is all steps, in order. Each finds what it needs on the stage that the ones
+// before it left.
+func story() []step {
+	return []step{
+		{"ZooKeeper alone: five servers, one quorum", quorumAlone},
+	}
+}
