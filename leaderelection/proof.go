@@ -55,14 +55,16 @@ type budget struct {
 // steadily.
 func (b budget) proofLimit() time.Duration { return b.timeout - b.interval - b.tick - b.reserve }
 
+// need is the shortest session timeout that will do.
+func (b budget) need() time.Duration { return b.reserve + 3*b.interval + b.tick }
+
 // check that two proofs may be late before leadership is lost for it.
 func (b budget) check() error {
-	need := b.reserve + 3*b.interval + b.tick
-	if b.timeout >= need {
+	if b.timeout >= b.need() {
 		return nil
 	}
 	return fmt.Errorf("%w: the server granted %v, but stopping takes %v, three proofs %v and a tick %v: want at least %v",
-		ErrBudget, b.timeout, b.reserve, 3*b.interval, b.tick, need)
+		ErrBudget, b.timeout, b.reserve, 3*b.interval, b.tick, b.need())
 }
 
 // reserveOf an elector: how long before the deadline its calls must begin to fail.
