@@ -164,7 +164,9 @@ func covers(r admissionv1.RuleWithOperations, group, resource string, op admissi
 			!sub && slices.Contains(r.Resources, "*"))
 }
 
-func anyOf(list []string, one string) bool { return slices.Contains(list, one) || slices.Contains(list, "*") }
+func anyOf(list []string, one string) bool {
+	return slices.Contains(list, one) || slices.Contains(list, "*")
+}
 
 func fails(p *admissionv1.FailurePolicyType) bool { return p == nil || *p == admissionv1.Fail }
 
