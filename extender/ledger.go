@@ -112,7 +112,7 @@ func (l *Ledger) Filter(now time.Time, nodes Nodes, e *membership.Ensemble, uid 
 	l.expire(now, r)
 	c := Candidate{Member: i, Holds: r.held, Sampled: len(given) >= 100 && r.outside < maxOutside}
 	c.Stay = len(r.lingering) > 0 && l.siblingWaits(now, e, i)
-	a := Filter(nodes, e, c, given, func(m *membership.Member) Claim { return l.claim(now, m) })
+	a := Filter(nodes, e, c, given, l.claimsAt(now))
 	l.keep(now, r, a, nominated)
 	return a
 }
@@ -145,6 +145,10 @@ func (l *Ledger) linger(now time.Time, r *record, p Place) {
 		r.lingering = slices.DeleteFunc(r.lingering, func(g lingering) bool { return g.place.equal(p) })
 		r.lingering = append(r.lingering, lingering{place: p, until: now.Add(l.timing.Landing)})
 	}
+}
+
+func (l *Ledger) claimsAt(now time.Time) Claims {
+	return func(m *membership.Member) Claim { return l.claim(now, m) }
 }
 
 // claim is where a pod may land by what was answered.

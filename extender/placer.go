@@ -291,8 +291,7 @@ func (p *Placer) Prioritize(pod *corev1.Pod, given []string) []int64 {
 	if i < 0 {
 		return make([]int64, len(given))
 	}
-	now := p.config.Now()
-	return Prioritize(s, e, i, given, func(m *membership.Member) Claim { return p.ledger.claim(now, m) })
+	return Prioritize(s, e, i, given, p.ledger.claimsAt(p.config.Now()))
 }
 
 // Holds is how many pods hold a place, may still land in a former one, and may be

@@ -16,6 +16,7 @@ type question struct {
 	verdicts   []map[membership.Domain]verdict
 	spots      []*spot
 	refused    map[string]string
+	domains    map[int]int // how many there are, by level, once asked for
 }
 
 // spot is the nodes given that are in the same domains of all maximal levels.

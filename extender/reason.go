@@ -74,14 +74,27 @@ func (q *question) tooFew(j *membership.Judgement, l int) string {
 		return ""
 	}
 	share := (j.Voters - 1) / 2
-	need, have := (j.Voters+share-1)/share, 0
-	for range q.nodes.Domains(q.e.Levels[l]) {
-		have++
-	}
+	need, have := (j.Voters+share-1)/share, q.known(l)
 	if have >= need {
 		return ""
 	}
 	return fmt.Sprintf(" (%d voters need at least %d %ss, there are %d)", j.Voters, need, noun(q.e.Levels[l]), have)
+}
+
+// known is how many domains of the level there are.
+func (q *question) known(l int) int {
+	if n, ok := q.domains[l]; ok {
+		return n
+	}
+	n := 0
+	for range q.nodes.Domains(q.e.Levels[l]) {
+		n++
+	}
+	if q.domains == nil {
+		q.domains = map[int]int{}
+	}
+	q.domains[l] = n
+	return n
 }
 
 // promised says who is expected in a domain.

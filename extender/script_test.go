@@ -1,0 +1,217 @@
+package extender
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/quorate/quorate/ensemble/v1alpha1"
+)
+
+// script is one file of testdata/filter in the making. Its commands:
+//
+//	nodes                 one line per node: NAME LABEL=VALUE...
+//	ensemble voters=N levels=(host,zone,rack<zone,zone?) live=(zk-0,...) weights=(zk-0:2)
+//	pods                  one line per pod: NAME [on NODE] [terminating|gated|observer|nominated NODE]; others stay
+//	volume pod=P LABEL=V  the member's volume leaves it the nodes with this label
+//	ask pod=P nodes=(...) Filter; all nodes where none are named
+//	score pod=P           Prioritize
+//	bind pod=P node=N, gone pod=P, after s=SECONDS, says pod=P text=T, restart, takeover
+type script struct {
+	w      *world
+	ledger *Ledger
+	now    time.Time
+}
+
+func TestFilterScripts(t *testing.T) {
+	datadriven.Walk(t, "testdata/filter", func(t *testing.T, path string) {
+		s := &script{w: newWorld(), ledger: NewLedger(Timing{}), now: time.Unix(1000, 0)}
+		datadriven.RunTest(t, path, s.run)
+	})
+}
+
+func (s *script) run(t *testing.T, d *datadriven.TestData) string {
+	t.Helper()
+	switch d.Cmd {
+	case "nodes":
+		for line := range strings.Lines(d.Input) {
+			f := strings.Fields(line)
+			labels := map[string]string{}
+			for _, l := range f[1:] {
+				k, v, _ := strings.Cut(l, "=")
+				labels[k] = v
+			}
+			s.w.addNode(f[0], labels)
+		}
+	case "ensemble":
+		s.ensemble(t, d)
+	case "pods":
+		for line := range strings.Lines(d.Input) {
+			s.pod(strings.Fields(line))
+		}
+	case "volume":
+		s.volume(t, d)
+	case "ask":
+		return s.ask(t, d)
+	case "score":
+		return s.score(t, d)
+	case "bind":
+		p := s.w.pods[arg(t, d, "pod")]
+		p.node, p.condition, p.nominated = arg(t, d, "node"), "", ""
+	case "gone":
+		delete(s.w.pods, arg(t, d, "pod"))
+	case "says":
+		s.w.pods[arg(t, d, "pod")].condition = arg(t, d, "text")
+	case "after":
+		var seconds int
+		d.ScanArgs(t, "s", &seconds)
+		s.now = s.now.Add(time.Duration(seconds) * time.Second)
+	case "restart":
+		s.ledger = NewLedger(Timing{})
+		s.ledger.Doubt(s.now, s.w.snapshot().Ensembles())
+	case "takeover":
+		s.ledger.Doubt(s.now, s.w.snapshot().Ensembles())
+		s.ledger.Strangers(s.now)
+	default:
+		t.Fatalf("%s: unknown command %q", d.Pos, d.Cmd)
+	}
+	if len(s.w.levels) > 0 {
+		s.ledger.See(s.now, s.w.ensemble(s.w.snapshot()))
+	}
+	return ""
+}
+
+func arg(t *testing.T, d *datadriven.TestData, name string) string {
+	t.Helper()
+	var v string
+	d.ScanArgs(t, name, &v)
+	return v
+}
+
+func list(d *datadriven.TestData, name string) []string {
+	for _, a := range d.CmdArgs {
+		if a.Key == name {
+			return a.Vals
+		}
+	}
+	return nil
+}
+
+func (s *script) ensemble(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	d.ScanArgs(t, "voters", &s.w.voters)
+	s.w.levels, s.w.live, s.w.quorum = nil, nil, nil
+	for _, word := range list(d, "levels") {
+		s.w.levels = append(s.w.levels, level(word))
+	}
+	if live := list(d, "live"); live != nil {
+		n := int32(len(live))
+		s.w.live = &v1alpha1.EnsembleStatus{Voters: &n}
+		for _, name := range live {
+			s.w.live.Members = append(s.w.live.Members, v1alpha1.MemberStatus{Name: name, Role: "Follower"})
+		}
+	}
+	for _, word := range list(d, "weights") {
+		name, n, _ := strings.Cut(word, ":")
+		var weight int64
+		if _, err := fmt.Sscan(n, &weight); err != nil {
+			t.Fatal(err)
+		}
+		if s.w.quorum == nil {
+			s.w.quorum = &v1alpha1.QuorumSpec{}
+		}
+		s.w.quorum.Members = append(s.w.quorum.Members, v1alpha1.QuorumMember{Name: name, Weight: &weight})
+	}
+}
+
+func (s *script) pod(f []string) {
+	p := &worldPod{uid: types.UID(fmt.Sprintf("%s-%d", f[0], s.now.UnixNano()))}
+	if old := s.w.pods[f[0]]; old != nil && len(f) > 1 && f[1] != "anew" {
+		p.uid = old.uid
+	}
+	for i := 1; i < len(f); i++ {
+		switch f[i] {
+		case "on":
+			p.node = f[i+1]
+		case "nominated":
+			p.nominated = f[i+1]
+		case "terminating":
+			p.terminating = true
+		case "gated":
+			p.gated = true
+		case "observer":
+			s.w.observer[f[0]] = true
+		}
+	}
+	s.w.pods[f[0]] = p
+}
+
+func (s *script) volume(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	labels := map[string]string{}
+	for word, key := range keys {
+		if d.HasArg(word) {
+			labels[key] = arg(t, d, word)
+		}
+	}
+	s.w.volumes[arg(t, d, "pod")] = labels
+}
+
+func (s *script) ask(t *testing.T, d *datadriven.TestData) string {
+	t.Helper()
+	given := list(d, "nodes")
+	if given == nil {
+		given = s.w.nodeNames()
+	}
+	snapshot := s.w.snapshot()
+	p := s.w.pods[arg(t, d, "pod")]
+	nominated := p.nominated != "" && len(given) == 1 && given[0] == p.nominated
+	return tell(s.ledger.Filter(s.now, snapshot, s.w.ensemble(snapshot), p.uid, given, nominated))
+}
+
+// tell writes an answer for people: who is refused for one reason stands together.
+func tell(a Answer) string {
+	var b strings.Builder
+	fmt.Fprint(&b, a.Outcome)
+	if len(a.Nodes) > 0 {
+		fmt.Fprint(&b, ": ", strings.Join(a.Nodes, " "))
+	}
+	if a.Message != "" {
+		fmt.Fprint(&b, ": ", a.Message)
+	}
+	fmt.Fprintln(&b)
+	by := map[string][]string{}
+	for n, reason := range a.Refused {
+		by[reason] = append(by[reason], n)
+	}
+	lines := make([]string, 0, len(by))
+	for reason, nodes := range by {
+		slices.Sort(nodes)
+		lines = append(lines, fmt.Sprintf("not %s: %s\n", strings.Join(nodes, " "), reason))
+	}
+	slices.Sort(lines)
+	return b.String() + strings.Join(lines, "")
+}
+
+func (s *script) score(t *testing.T, d *datadriven.TestData) string {
+	t.Helper()
+	snapshot := s.w.snapshot()
+	e := s.w.ensemble(snapshot)
+	given := s.w.nodeNames()
+	scores := Prioritize(snapshot, e, find(e, s.w.pods[arg(t, d, "pod")].uid), given, s.ledger.claimsAt(s.now))
+	by := map[int64][]string{}
+	for i, n := range given {
+		by[scores[i]] = append(by[scores[i]], n)
+	}
+	var b strings.Builder
+	for _, score := range slices.Backward(slices.Sorted(maps.Keys(by))) {
+		fmt.Fprintf(&b, "%d: %s\n", score, strings.Join(by[score], " "))
+	}
+	return b.String()
+}

@@ -1,0 +1,158 @@
+package extender
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/quorate/quorate/ensemble/membership"
+	"github.com/quorate/quorate/ensemble/v1alpha1"
+)
+
+// world is a cluster with one ensemble, in the words of the scripts.
+type world struct {
+	nodes    map[string]map[string]string // labels by name
+	voters   int                          // replicas of the StatefulSet
+	levels   []v1alpha1.TopologyLevel
+	live     *v1alpha1.EnsembleStatus
+	quorum   *v1alpha1.QuorumSpec
+	pods     map[string]*worldPod
+	volumes  map[string]map[string]string // labels of the nodes that a member's volume is bound to
+	observer map[string]bool
+}
+
+type worldPod struct {
+	uid                        types.UID
+	node, nominated, condition string
+	terminating, gated         bool
+}
+
+// keys are the words of the scripts for node labels.
+var keys = map[string]string{
+	"host": corev1.LabelHostname, "zone": corev1.LabelTopologyZone, "region": corev1.LabelTopologyRegion,
+	"rack": "example.com/rack", "feed": "example.com/feed",
+}
+
+func newWorld() *world {
+	return &world{
+		nodes: map[string]map[string]string{}, pods: map[string]*worldPod{},
+		volumes: map[string]map[string]string{}, observer: map[string]bool{},
+	}
+}
+
+func (w *world) clone() *world {
+	c := *w
+	c.nodes, c.volumes, c.observer = maps.Clone(w.nodes), maps.Clone(w.volumes), maps.Clone(w.observer)
+	c.pods = make(map[string]*worldPod, len(w.pods))
+	for name, p := range w.pods {
+		c.pods[name] = ptr.To(*p)
+	}
+	return &c
+}
+
+func (w *world) addNode(name string, labels map[string]string) {
+	full := map[string]string{corev1.LabelHostname: name}
+	for k, v := range labels {
+		if v == "" {
+			delete(full, keys[k])
+			continue
+		}
+		full[keys[k]] = v
+	}
+	w.nodes[name] = full
+}
+
+func level(word string) v1alpha1.TopologyLevel {
+	l := v1alpha1.TopologyLevel{WhenUnsatisfiable: v1alpha1.DoNotSchedule}
+	word, soft := strings.CutSuffix(word, "?")
+	if soft {
+		l.WhenUnsatisfiable = v1alpha1.ScheduleAnyway
+	}
+	word, within, _ := strings.Cut(word, "<")
+	l.TopologyKey, l.Within = keys[word], keys[within]
+	return l
+}
+
+const namespace = "data"
+
+func (w *world) snapshot() *membership.Snapshot {
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "zk"}}
+	set.Spec.Replicas = ptr.To(int32(w.voters))
+	set.Spec.Template.Labels = map[string]string{"app": "zk"}
+	set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}
+	ensemble := &v1alpha1.Ensemble{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "zk", UID: "ensemble"}}
+	ensemble.Spec.Selector = v1alpha1.Selector{MatchLabels: map[string]v1alpha1.LabelValue{"app": "zk"}}
+	ensemble.Spec.Observers = &v1alpha1.Selector{MatchLabels: map[string]v1alpha1.LabelValue{"role": "observer"}}
+	ensemble.Spec.Topology, ensemble.Spec.Quorum = w.levels, w.quorum
+	if w.live != nil {
+		ensemble.Status = *w.live
+	}
+	objects := []runtime.Object{set, ensemble}
+	for name, labels := range w.nodes {
+		objects = append(objects, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}})
+	}
+	for name, p := range w.pods {
+		objects = append(objects, w.pod(name, p))
+	}
+	for name, labels := range w.volumes {
+		objects = append(objects, volume(name, labels)...)
+	}
+	return membership.FromObjects(objects...)
+}
+
+func (w *world) pod(name string, p *worldPod) *corev1.Pod {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: p.uid, Labels: map[string]string{"app": "zk"}}}
+	if w.observer[name] {
+		pod.Labels["role"] = "observer"
+	}
+	pod.OwnerReferences = []metav1.OwnerReference{{Kind: "StatefulSet", Name: "zk", Controller: ptr.To(true)}}
+	pod.Spec.NodeName, pod.Status.NominatedNodeName = p.node, p.nominated
+	one := corev1.ResourceList{v1alpha1.VoterResource: resource.MustParse("1")}
+	pod.Spec.Containers = []corev1.Container{{Name: "zk", Resources: corev1.ResourceRequirements{Requests: one, Limits: one}}}
+	pod.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data-" + name}}}}
+	if p.condition != "" {
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: p.condition}}
+	}
+	if p.terminating {
+		pod.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+	}
+	if p.gated {
+		pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "gate"}}
+	}
+	return pod
+}
+
+func volume(pod string, labels map[string]string) []runtime.Object {
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "data-" + pod}}
+	claim.Spec.VolumeName = "pv-" + pod
+	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv-" + pod}}
+	pv.Spec.ClaimRef = &corev1.ObjectReference{Namespace: namespace, Name: claim.Name}
+	var terms []corev1.NodeSelectorRequirement
+	for k, v := range labels {
+		terms = append(terms, corev1.NodeSelectorRequirement{Key: k, Operator: corev1.NodeSelectorOpIn, Values: []string{v}})
+	}
+	pv.Spec.NodeAffinity = &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{
+		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: terms}}}}
+	return []runtime.Object{claim, pv}
+}
+
+func (w *world) nodeNames() []string { return slices.Sorted(maps.Keys(w.nodes)) }
+
+func (w *world) ensemble(s *membership.Snapshot) *membership.Ensemble {
+	e, ok := s.Get(types.NamespacedName{Namespace: namespace, Name: "zk"})
+	if !ok {
+		panic(fmt.Sprintf("the world has no ensemble: %v", w))
+	}
+	return e
+}
