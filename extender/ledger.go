@@ -15,8 +15,10 @@ type Timing struct {
 	// Landing is how long a bind that was given up on may still land: at least the
 	// API server's request timeout. Default 60 s.
 	Landing time.Duration
+	// Lag is how long what has landed may take to be seen. Default 5 s.
+	Lag time.Duration
 	// Failed is how long a hold outlives the sign that the attempt failed: the sign
-	// may be of an older attempt. Default 120 s; never below Landing.
+	// may be of an older attempt. Default 120 s; never below Landing and Lag.
 	Failed time.Duration
 	// Silence is how long a hold lives without any sign of its pod. Default 40 min;
 	// binding may wait 10 min for volumes and 15 min for permission.
@@ -26,19 +28,22 @@ type Timing struct {
 	Waiting time.Duration
 }
 
-// Defaults fills in what is zero, and raises Failed to Landing.
+// Defaults fills in what is zero, and raises Failed to Landing and Lag.
 func (t Timing) Defaults() Timing {
 	for _, d := range []struct {
 		of    *time.Duration
 		value time.Duration
-	}{{&t.Landing, time.Minute}, {&t.Failed, 2 * time.Minute}, {&t.Silence, 40 * time.Minute}, {&t.Waiting, 30 * time.Second}} {
+	}{{&t.Landing, time.Minute}, {&t.Lag, 5 * time.Second}, {&t.Failed, 2 * time.Minute}, {&t.Silence, 40 * time.Minute}, {&t.Waiting, 30 * time.Second}} {
 		if *d.of <= 0 {
 			*d.of = d.value
 		}
 	}
-	t.Failed = max(t.Failed, t.Landing)
+	t.Failed = max(t.Failed, t.late())
 	return t
 }
+
+// late is when a bind that was given up on, if it landed, has been seen to.
+func (t Timing) late() time.Duration { return t.Landing + t.Lag }
 
 // maxOutside is after how many samples of the nodes without a safe one a pod is
 // told so, instead of being tried again at once.
@@ -143,7 +148,7 @@ func (l *Ledger) keep(now time.Time, r *record, a Answer, nominated bool) {
 func (l *Ledger) linger(now time.Time, r *record, p Place) {
 	if len(p) > 0 {
 		r.lingering = slices.DeleteFunc(r.lingering, func(g lingering) bool { return g.place.equal(p) })
-		r.lingering = append(r.lingering, lingering{place: p, until: now.Add(l.timing.Landing)})
+		r.lingering = append(r.lingering, lingering{place: p, until: now.Add(l.timing.late())})
 	}
 }
 
@@ -172,7 +177,7 @@ func (l *Ledger) record(now time.Time, m *membership.Member) *record {
 	if r == nil {
 		r = &record{sign: now, refused: m.Unscheduled, promised: m.Nominated}
 		if now.Before(l.strangersUntil) {
-			r.doubtUntil = now.Add(l.timing.Landing)
+			r.doubtUntil = now.Add(l.timing.late())
 		}
 		l.pods[m.UID] = r
 	}
@@ -217,7 +222,7 @@ func (l *Ledger) Doubt(now time.Time, ensembles iter.Seq[*membership.Ensemble]) 
 		for i := range e.Members {
 			if m := &e.Members[i]; m.UID != "" && !m.Bound() && !m.Gated {
 				r := l.record(now, m)
-				r.doubtUntil = now.Add(l.timing.Landing)
+				r.doubtUntil = now.Add(l.timing.late())
 			}
 		}
 	}

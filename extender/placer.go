@@ -146,7 +146,7 @@ func (p *Placer) follow(ctx context.Context) {
 	if p.ledger == nil {
 		p.ledger = NewLedger(p.config.Timing)
 		p.ledger.Doubt(now, s.Ensembles())
-		klog.FromContext(ctx).Info("Placing voters from now on", "doubtUntil", now.Add(p.ledger.timing.Landing))
+		klog.FromContext(ctx).Info("Placing voters from now on", "doubtUntil", now.Add(p.ledger.timing.late()))
 	}
 	for key := range p.heard.take() {
 		if e, ok := s.Get(key); ok {

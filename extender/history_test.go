@@ -1,0 +1,454 @@
+package extender
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+
+	"github.com/quorate/quorate/ensemble/membership"
+	"github.com/quorate/quorate/ensemble/v1alpha1"
+)
+
+// decider is what is put to the test: a Ledger, or a control.
+type decider interface {
+	Filter(now time.Time, nodes Nodes, e *membership.Ensemble, uid types.UID, given []string, nominated bool) Answer
+	See(now time.Time, e *membership.Ensemble)
+}
+
+// history is a random life of a cluster: a scheduler that binds late, in vain, or
+// after it gave up; watches that lag; nodes, pods, numbers and roles that change.
+type history struct {
+	choose  func(n int) int
+	decider func() decider
+
+	truth, view *world
+	snapshot    *membership.Snapshot // of view
+	d           decider
+	now         time.Time
+	delivered   time.Time
+	serial      int
+	down        map[string]bool
+	flights     []*flight
+	ready       map[string]time.Time // when a pending pod is asked for again
+	tries       map[string]int
+	log         []string
+}
+
+// flight is a bind on its way.
+type flight struct {
+	pod, node string
+	uid       types.UID
+	lands     time.Time // zero: never
+	gaveUp    time.Time // when the scheduler thinks that it failed
+	voters    int       // most voters that the ensemble had since the answer
+}
+
+const (
+	steps   = 120
+	horizon = 90 * time.Second // until everything placeable is placed, once faults end
+)
+
+func (h *history) chance(percent int) bool { return h.choose(100) < percent }
+
+func (h *history) note(format string, args ...any) {
+	h.log = append(h.log, fmt.Sprintf("%4.0fs ", h.now.Sub(time.Unix(0, 0)).Seconds())+fmt.Sprintf(format, args...))
+}
+
+var shapes = [][]string{{"zone"}, {"zone", "host"}, {"host"}, {"host", "zone", "rack<zone"}, {"zone", "feed"}, {"zone", "host?"}}
+
+// play runs a history. The error says what broke: safety at a step, or progress
+// within the horizon after the last fault.
+func (h *history) play() error {
+	h.truth, h.now = newWorld(), time.Unix(0, 0)
+	h.down, h.ready, h.tries = map[string]bool{}, map[string]time.Time{}, map[string]int{}
+	zones := 3 + h.choose(2)
+	for z := range zones {
+		for i := range 1 + h.choose(3) {
+			zone := string(rune('a' + z))
+			h.truth.addNode(fmt.Sprintf("%s%d", zone, i), map[string]string{
+				"zone": zone, "rack": fmt.Sprint("r", i%2), "feed": fmt.Sprint("f", (z+i)%4)})
+		}
+	}
+	for _, word := range shapes[h.choose(len(shapes))] {
+		h.truth.levels = append(h.truth.levels, level(word))
+	}
+	h.truth.voters = 3 + 2*h.choose(3)
+	h.note("levels %v, %d voters, nodes %v", h.truth.levels, h.truth.voters, h.truth.nodeNames())
+	h.d = h.decider()
+	h.deliver()
+	for range steps {
+		if err := h.step(); err != nil {
+			return err
+		}
+	}
+	return h.settle()
+}
+
+// step is one random thing that happens.
+func (h *history) step() error {
+	if err := h.pass(time.Duration(h.choose(4000)) * time.Millisecond); err != nil {
+		return err
+	}
+	switch x := h.choose(100); {
+	case x < 45:
+		h.ask()
+	case x < 60:
+		h.deliver()
+	case x < 72:
+		h.kill()
+	case x < 78:
+		h.zone()
+	case x < 82:
+		h.scale()
+	case x < 84:
+		h.restart()
+	case x < 87:
+		if err := h.pass(time.Duration(h.choose(90)) * time.Second); err != nil {
+			return err
+		}
+	}
+	h.controllers()
+	return h.land()
+}
+
+// pass lets time go by. Watches lag, but by less than Timing.Lag.
+func (h *history) pass(d time.Duration) error {
+	for end := h.now.Add(d); ; {
+		if err := h.land(); err != nil {
+			return err
+		}
+		if h.now.Sub(h.delivered) >= 3*time.Second {
+			h.deliver()
+		}
+		if !h.now.Before(end) {
+			return nil
+		}
+		h.now = h.now.Add(min(time.Second, end.Sub(h.now)))
+	}
+}
+
+// controllers do what StatefulSet controller and kubelets do.
+func (h *history) controllers() {
+	for name, p := range h.truth.pods {
+		if p.terminating && h.chance(40) {
+			delete(h.truth.pods, name)
+			h.note("%s exits", name)
+		}
+	}
+	for i := range h.truth.voters {
+		name := fmt.Sprintf("zk-%d", i)
+		if h.truth.pods[name] == nil && h.chance(60) {
+			h.serial++
+			h.truth.pods[name] = &worldPod{uid: types.UID(fmt.Sprintf("%s.%d", name, h.serial))}
+			h.ready[name], h.tries[name] = h.now, 0
+		}
+	}
+	for i := h.truth.voters; i < 8; i++ {
+		if p := h.truth.pods[fmt.Sprintf("zk-%d", i)]; p != nil {
+			h.remove(fmt.Sprintf("zk-%d", i), p)
+		}
+	}
+}
+
+func (h *history) remove(name string, p *worldPod) {
+	if p.node == "" {
+		delete(h.truth.pods, name)
+		return
+	}
+	p.terminating = true
+}
+
+func (h *history) kill() {
+	if name, p := h.pick(func(p *worldPod) bool { return !p.terminating }); p != nil {
+		h.note("kill %s", name)
+		h.remove(name, p)
+	}
+}
+
+func (h *history) pick(fits func(*worldPod) bool) (string, *worldPod) {
+	var names []string
+	for name, p := range h.truth.pods {
+		if fits(p) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return "", nil
+	}
+	slices.Sort(names)
+	name := names[h.choose(len(names))]
+	return name, h.truth.pods[name]
+}
+
+// zone takes the nodes of a zone away for new pods, or brings them back.
+func (h *history) zone() {
+	zone := string(rune('a' + h.choose(4)))
+	lost := h.chance(50)
+	h.note("zone %s lost: %v", zone, lost)
+	for n := range h.truth.nodes {
+		if strings.HasPrefix(n, zone) {
+			h.down[n] = lost
+		}
+	}
+}
+
+func (h *history) scale() {
+	h.truth.voters = []int{1, 3, 3, 5, 5, 7}[h.choose(6)]
+	h.note("scale to %d", h.truth.voters)
+	for _, f := range h.flights {
+		f.voters = max(f.voters, h.truth.voters)
+	}
+}
+
+// restart is the extender starting anew; what it knew is gone.
+func (h *history) restart() {
+	h.note("restart")
+	h.deliver()
+	h.d = h.decider()
+	if l, ok := h.d.(*Ledger); ok {
+		l.Doubt(h.now, h.snapshot.Ensembles())
+	}
+}
+
+// deliver makes the view what the truth is.
+func (h *history) deliver() {
+	h.view, h.delivered = h.truth.clone(), h.now
+	h.snapshot = h.view.snapshot()
+	h.d.See(h.now, h.view.ensemble(h.snapshot))
+}
+
+// ask is one scheduling attempt for a pod that waits.
+func (h *history) ask() {
+	name, p := h.pick(func(p *worldPod) bool { return p.node == "" && !p.terminating && !h.flying(p.uid) })
+	if p == nil || h.now.Before(h.ready[name]) {
+		return
+	}
+	var given []string
+	for _, n := range h.truth.nodeNames() {
+		if !h.down[n] && h.chance(85) {
+			given = append(given, n)
+		}
+	}
+	h.attempt(name, p, given, true)
+}
+
+func (h *history) flying(uid types.UID) bool {
+	return slices.ContainsFunc(h.flights, func(f *flight) bool { return f.uid == uid && f.gaveUp.After(h.now) })
+}
+
+// attempt asks and, if a node is given, binds; with faults it may take long, fail,
+// or land after the scheduler gave it up.
+func (h *history) attempt(name string, p *worldPod, given []string, faults bool) {
+	h.tries[name]++
+	h.ready[name] = h.now.Add(min(10*time.Second, time.Second<<min(h.tries[name]-1, 4)))
+	if len(given) == 0 {
+		p.condition = "no node fits"
+		return
+	}
+	a := h.d.Filter(h.now, h.snapshot, h.view.ensemble(h.snapshot), p.uid, given, false)
+	h.note("ask %s among %v: %v %v %s", name, given, a.Outcome, a.Nodes, a.Message)
+	if len(a.Nodes) == 0 {
+		p.condition = fmt.Sprint(a.Outcome)
+		return
+	}
+	f := &flight{pod: name, uid: p.uid, node: a.Nodes[h.choose(len(a.Nodes))], lands: h.now, gaveUp: h.now.Add(time.Millisecond), voters: max(h.view.voters, h.truth.voters)}
+	if faults {
+		f.delay(h)
+	}
+	h.flights = append(h.flights, f)
+}
+
+func (f *flight) delay(h *history) {
+	switch x := h.choose(10); {
+	case x < 4: // slow
+		f.lands = h.now.Add(time.Duration(h.choose(8000)) * time.Millisecond)
+		f.gaveUp = f.lands.Add(time.Millisecond)
+	case x < 7: // in vain
+		f.lands = time.Time{}
+		f.gaveUp = h.now.Add(time.Duration(1+h.choose(3000)) * time.Millisecond)
+	default: // given up, and it lands nevertheless
+		f.gaveUp = h.now.Add(time.Duration(1+h.choose(5000)) * time.Millisecond)
+		f.lands = h.now.Add(time.Duration(h.choose(58000)) * time.Millisecond)
+	}
+}
+
+// land lets binds arrive that are due, and looks whether each was safe.
+func (h *history) land() error {
+	slices.SortStableFunc(h.flights, func(a, b *flight) int { return a.lands.Compare(b.lands) })
+	var left []*flight
+	for _, f := range h.flights {
+		switch {
+		case f.lands.IsZero() && h.now.Before(f.gaveUp), f.lands.After(h.now):
+			left = append(left, f)
+		case !f.lands.IsZero():
+			if err := h.bind(f); err != nil {
+				return err
+			}
+		}
+		if p := h.truth.pods[f.pod]; p != nil && p.uid == f.uid && p.node == "" && !h.now.Before(f.gaveUp) {
+			p.condition = "bind failed"
+		}
+	}
+	h.flights = left
+	return nil
+}
+
+// bind is what the API server does with a binding, and the model's check of it.
+func (h *history) bind(f *flight) error {
+	p := h.truth.pods[f.pod]
+	if p == nil || p.uid != f.uid || p.node != "" || p.terminating {
+		return nil
+	}
+	voters := max(f.voters, h.truth.voters)
+	before := h.fatal(voters)
+	p.node, p.condition = f.node, ""
+	h.note("%s lands on %s", f.pod, f.node)
+	for d := range h.fatal(voters) {
+		if !before[d] {
+			return fmt.Errorf("unsafe: with %s on %s, %s holds voters that the %d can't do without", f.pod, f.node, d, voters)
+		}
+	}
+	return nil
+}
+
+// fatal is the slow and obviously right model: the domains of hard levels in which
+// more than (voters-1)/2 members are bound.
+func (h *history) fatal(voters int) map[string]bool {
+	found := map[string]bool{}
+	if voters <= 2 {
+		return found
+	}
+	count := map[string]int{}
+	for _, p := range h.truth.pods {
+		if p.node == "" {
+			continue
+		}
+		for _, d := range h.domains(p.node) {
+			if count[d]++; count[d] > (voters-1)/2 {
+				found[d] = true
+			}
+		}
+	}
+	return found
+}
+
+// domains of a node at the hard levels.
+func (h *history) domains(node string) []string {
+	var ds []string
+	for _, l := range h.truth.levels {
+		if l.WhenUnsatisfiable != v1alpha1.ScheduleAnyway {
+			labels := h.truth.nodes[node]
+			ds = append(ds, fmt.Sprint(l.TopologyKey, " ", labels[l.Within], "/", labels[l.TopologyKey]))
+		}
+	}
+	return ds
+}
+
+// settle ends all faults and looks whether every pod that has a safe place gets one
+// within the horizon.
+func (h *history) settle() error {
+	h.note("faults end")
+	clear(h.down)
+	for end := h.now.Add(horizon); h.now.Before(end); h.now = h.now.Add(250 * time.Millisecond) {
+		for name, p := range h.truth.pods {
+			if p.terminating {
+				delete(h.truth.pods, name)
+			}
+		}
+		h.controllers()
+		if err := h.land(); err != nil {
+			return err
+		}
+		h.deliver()
+		for _, name := range slices.Sorted(maps.Keys(h.truth.pods)) {
+			if p := h.truth.pods[name]; p.node == "" && !h.flying(p.uid) && !h.now.Before(h.ready[name]) {
+				h.attempt(name, p, h.truth.nodeNames(), false)
+			}
+		}
+	}
+	return h.starved()
+}
+
+// starved finds a pod that waits although some node is safe for it, by the model.
+func (h *history) starved() error {
+	before := h.fatal(h.truth.voters)
+	for name, p := range h.truth.pods {
+		if p.node != "" {
+			continue
+		}
+		for _, n := range h.truth.nodeNames() {
+			p.node = n
+			safe := !slices.ContainsFunc(h.domains(n), func(d string) bool { return h.fatal(h.truth.voters)[d] })
+			p.node = ""
+			if safe && len(before) == 0 {
+				return fmt.Errorf("stuck: %s waits %v after the last fault, and %s is safe for it", name, horizon, n)
+			}
+		}
+	}
+	return nil
+}
+
+func TestHistories(t *testing.T) {
+	runs := 1
+	if os.Getenv("QUORATE_CHAOS") != "" {
+		runs = 20
+	}
+	for range runs {
+		rapid.Check(t, func(rt *rapid.T) {
+			h := &history{decider: func() decider { return NewLedger(Timing{}) }}
+			h.choose = func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "") }
+			if err := h.play(); err != nil {
+				rt.Fatalf("%v\n%s", err, strings.Join(h.log, "\n"))
+			}
+		})
+	}
+}
+
+// naive counts what the informers show and holds nothing.
+type naive struct{}
+
+func (naive) See(time.Time, *membership.Ensemble) {}
+func (naive) Filter(_ time.Time, nodes Nodes, e *membership.Ensemble, uid types.UID, given []string, _ bool) Answer {
+	i := find(e, uid)
+	if i < 0 {
+		return Answer{Outcome: Unknown}
+	}
+	return Filter(nodes, e, Candidate{Member: i}, given, func(*membership.Member) Claim { return Claim{} })
+}
+
+// refusing is safe and useless.
+type refusing struct{}
+
+func (refusing) See(time.Time, *membership.Ensemble) {}
+func (refusing) Filter(time.Time, Nodes, *membership.Ensemble, types.UID, []string, bool) Answer {
+	return Answer{Outcome: Held}
+}
+
+// TestHistoriesCatch makes sure that the histories find what they look for.
+func TestHistoriesCatch(t *testing.T) {
+	for name, c := range map[string]struct {
+		decider decider
+		word    string
+	}{"naive": {naive{}, "unsafe"}, "refusing": {refusing{}, "stuck"}} {
+		caught := 0
+		for seed := range uint64(40) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			h := &history{choose: r.IntN, decider: func() decider { return c.decider }}
+			if err := h.play(); err != nil && strings.HasPrefix(err.Error(), c.word) {
+				caught++
+			}
+		}
+		if caught < 10 {
+			t.Errorf("%s: caught in %d of 40 histories, want at least 10", name, caught)
+		}
+		t.Logf("%s: caught in %d of 40 histories", name, caught)
+	}
+}
