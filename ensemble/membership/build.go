@@ -236,6 +236,7 @@ func (b *builder) sets() {
 
 func (b *builder) ordinal(l *ordinalLabels, there map[string]bool) {
 	name := l.pod()
+	b.saw(refPod, b.entry.key.Namespace, name)
 	owner, observes := b.space.owner(l), b.entry.observers.Matches(l)
 	if p := b.space.pods[name]; p != nil {
 		owner, observes = b.space.owner(p.labels), b.entry.observers.Matches(p.labels)

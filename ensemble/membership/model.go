@@ -65,6 +65,7 @@ const (
 	refClaim
 	refVolume
 	refPin
+	refPod
 )
 
 func newModel(live LiveConfig) *model {
@@ -134,6 +135,7 @@ func (m *model) setPod(namespace, name string, is *podRecord) {
 		s.pods[name] = is
 	}
 	m.assign(s, name, was, is)
+	m.mark(ref{refPod, namespace, name})
 	m.tidy(namespace)
 }
 
