@@ -47,7 +47,7 @@ var (
 	good  = lipgloss.NewStyle().Foreground(lipgloss.Color("10"))
 	fair  = lipgloss.NewStyle().Foreground(lipgloss.Color("11"))
 	bad   = lipgloss.NewStyle().Foreground(lipgloss.Color("9"))
-	frame = lipgloss.NewStyle().Border(lipgloss.RoundedBorder()).Padding(0, 1).Width(22)
+	frame = lipgloss.NewStyle().Border(lipgloss.RoundedBorder()).Padding(0, 1).Width(24)
 )
 
 // render draws the picture in plain text, with colours where the terminal has them.

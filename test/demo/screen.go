@@ -110,3 +110,25 @@ func (p progress) Write(text []byte) (int, error) {
 	}
 	return len(text), nil
 }
+
+// wrapped breaks long lines between words, and indents what follows a break.
+func wrapped(text string, width int) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		column := 0
+		for i, word := range strings.Fields(line) {
+			switch {
+			case i > 0 && column+1+len(word) > width:
+				b.WriteString("\n    ")
+				column = 4
+			case i > 0:
+				b.WriteByte(' ')
+				column++
+			}
+			b.WriteString(word)
+			column += len(word)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}

@@ -14,6 +14,8 @@ type stage struct {
 	controlPlane func(context.Context) (string, error)
 	// kubeconfig of the control plane; empty before it runs.
 	kubeconfig string
+	// cluster is what startCluster leaves for later steps.
+	cluster *cluster
 
 	closers []io.Closer
 }

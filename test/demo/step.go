@@ -14,5 +14,11 @@ type step struct {
 func story() []step {
 	return []step{
 		{"ZooKeeper alone: five servers, one quorum", quorumAlone},
+		{"A cluster on this machine: three zones, and a scheduler that asks", startCluster},
+		{"Placement: no zone ever holds a majority", placeSafely},
+		{"The same with topologySpreadConstraints", placeBySpread},
+		{"A zone is lost, and comes back", loseZone},
+		{"The zone with the majority is lost", loseMajority},
+		{"Asking for the impossible: two zones", askTheImpossible},
 	}
 }
