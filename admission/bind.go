@@ -22,7 +22,11 @@ func (g *Guard) bind(ctx context.Context, review admission.Request) admission.Re
 		klog.FromContext(ctx).V(2).Info("Could not bind an eviction to a uid", "namespace", review.Namespace, "name", review.Name, "err", err)
 		return admission.Allowed("")
 	}
-	bound, err := bound(review.Object.Raw, pod.UID)
+	version := "" // a pod that does not run is let go more easily: not once it runs again
+	if !running(pod) {
+		version = pod.ResourceVersion
+	}
+	bound, err := bound(review.Object.Raw, string(pod.UID), version)
 	if err != nil {
 		klog.FromContext(ctx).V(2).Info("Could not read an eviction", "namespace", review.Namespace, "name", review.Name, "err", err)
 		return admission.Allowed("")
@@ -30,9 +34,10 @@ func (g *Guard) bind(ctx context.Context, review admission.Request) admission.Re
 	return admission.PatchResponseFromRaw(review.Object.Raw, bound)
 }
 
-// bound is the eviction with the uid as a precondition, unless it has one. Nothing
-// else that the client sent is touched, known to us or not.
-func bound(raw []byte, uid types.UID) ([]byte, error) {
+// bound is the eviction with the uid, and the version if there is one, as
+// preconditions, unless it has such. Nothing else that the client sent is touched,
+// known to us or not.
+func bound(raw []byte, uid, version string) ([]byte, error) {
 	var e map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return nil, err
@@ -45,11 +50,13 @@ func bound(raw []byte, uid types.UID) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if has := preconditions["uid"]; len(has) > 0 && string(has) != "null" {
-		return raw, nil
-	}
-	if preconditions["uid"], err = json.Marshal(uid); err != nil {
-		return nil, err
+	for key, value := range map[string]string{"uid": uid, "resourceVersion": version} {
+		if has := preconditions[key]; value == "" || len(has) > 0 && string(has) != "null" {
+			continue
+		}
+		if preconditions[key], err = json.Marshal(value); err != nil {
+			return nil, err
+		}
 	}
 	if options["preconditions"], err = json.Marshal(preconditions); err != nil {
 		return nil, err

@@ -9,8 +9,8 @@ import (
 )
 
 // Decide says whether the targets may be lost: of the synced voters, less the
-// targets, less all that are granted, less all that are terminating, a quorum and
-// the spare must remain however the unseen ones are, by the current and, during a
+// targets, less all that are granted, less all that are terminating or do not run, a quorum
+// and the spare must remain however the unseen ones are, by the current and, during a
 // change of the membership, by the next configuration.
 //
 // A yes is decided afresh each time, repeats included, and is true only once
@@ -72,7 +72,7 @@ type judgement struct {
 func judge(ev *Evidence, targets []int, kept []v1alpha1.Grant) judgement {
 	v := &ev.View
 	j := judgement{
-		gone:   ev.granted(kept) | ev.terminating(),
+		gone:   ev.granted(kept) | ev.leaving(),
 		loss:   ev.loss(targets),
 		voters: v.Voters().Len(),
 		size:   v.Size(),
@@ -90,7 +90,7 @@ func (j *judgement) outcome(ev *Evidence, targets []int, ask Ask) Outcome {
 		return DenyLeaderLast
 	case j.verdict == quorum.Safe:
 		return AllowSafe
-	case ev.allDown(targets):
+	case ask.Exact && ev.allDown(targets):
 		return AllowDown
 	case ev.quorumLost() && ev.Ensemble.Spec.Disruption.WhenQuorumIsLost == v1alpha1.AllowAll:
 		return AllowQuorumLost

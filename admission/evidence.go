@@ -30,7 +30,9 @@ const (
 type Pod struct {
 	Name string
 	UID  types.UID
-	Node string
+	// Version is its resourceVersion.
+	Version string
+	Node    string
 	// IP of the pod; invalid where it has none.
 	IP netip.Addr
 	// Running is whether a container of it runs.
@@ -72,6 +74,9 @@ type Ask struct {
 	Reason string
 	// RequestUID and User of the request.
 	RequestUID, User string
+	// Exact is whether the request can take the targets only as they are in Pods: one
+	// that comes back to life is not hit.
+	Exact bool
 	// Waiting are other members that somebody wants to evict, for the hint that the
 	// leader goes last; empty once the leader was held back long enough.
 	Waiting []string
@@ -115,11 +120,12 @@ func (ev *Evidence) claims(g *v1alpha1.Grant) quorum.Set {
 	return s
 }
 
-// terminating is the set of members whose deletion has begun, whatever they say.
-func (ev *Evidence) terminating() quorum.Set {
+// leaving is the set of members whose deletion has begun, and of those without a
+// running process, whatever answers at their address.
+func (ev *Evidence) leaving() quorum.Set {
 	var s quorum.Set
 	for i := range ev.Pods {
-		if ev.Pods[i].Terminating {
+		if ev.Pods[i].Terminating || !ev.Pods[i].Running {
 			s = s.With(i)
 		}
 	}

@@ -263,7 +263,7 @@ func (g *Guard) settle(ctx context.Context, r *Request, cases []matter) (d Decis
 		if (r.Verb == Evict || r.Verb == DeletePod) && len(m.targets) == 0 {
 			return Decision{}, true // the pod went between two reads
 		}
-		ask := Ask{Targets: m.targets, Reason: r.reason(), RequestUID: r.UID, User: r.User}
+		ask := Ask{Targets: m.targets, Reason: r.reason(), RequestUID: r.UID, User: r.User, Exact: r.exact(m.ev.Pods, m.targets)}
 		if r.Verb == Evict {
 			ask.Waiting = g.hints.waiting(m, g.now())
 		}

@@ -79,6 +79,8 @@ func (ev *Evidence) causes(targets []int, kept []v1alpha1.Grant) (causes, waitFo
 			cause = ev.grantedCause(i, kept)
 		case ev.Pods[i].Terminating:
 			cause = m.Name + " is terminating"
+		case !ev.Pods[i].Running:
+			cause = m.Name + " does not run"
 		case m.Health == probe.Synced:
 			continue
 		case m.Health == probe.NotSynced:

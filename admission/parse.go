@@ -87,19 +87,21 @@ func (req *Request) eviction(r *admissionv1.AdmissionRequest) error {
 		req.DryRun = req.DryRun || dryRun(o)
 		if o.Preconditions != nil {
 			req.PodUID = ptr.Deref(o.Preconditions.UID, "")
+			req.PodVersion = ptr.Deref(o.Preconditions.ResourceVersion, "")
 		}
 	}
 	return nil
 }
 
 // deletion reads what is deleted from the old object: a collection's requests bear
-// no name. The API server deletes exactly the object that it showed us.
+// no name. The API server deletes exactly the object that it showed us,
+// in that version.
 func (req *Request) deletion(r *admissionv1.AdmissionRequest) (d Decision, done bool, err error) {
 	var p metav1.PartialObjectMetadata
 	if err := json.Unmarshal(r.OldObject.Raw, &p); err != nil {
 		return d, false, fmt.Errorf("read pod: %w", err)
 	}
-	req.Verb, req.Name, req.PodUID = DeletePod, p.Name, p.UID
+	req.Verb, req.Name, req.PodUID, req.PodVersion = DeletePod, p.Name, p.UID, p.ResourceVersion
 	if p.DeletionTimestamp != nil {
 		return Decision{Outcome: AllowGoing}, true, nil
 	}

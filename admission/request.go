@@ -32,6 +32,9 @@ type Request struct {
 	// PodUID that the request is bound to: it can hit no other pod. Empty: whichever
 	// bears the name.
 	PodUID types.UID
+	// PodVersion of the pod that the request is bound to: once the pod changed, it
+	// hits nothing. Empty: any.
+	PodVersion string
 	// DryRun in either form: nothing will happen, so nothing is written.
 	DryRun bool
 	User   string
@@ -74,10 +77,21 @@ func (r *Request) reason() string {
 	}
 }
 
+// exact reports whether the request can take the targets only as they are: what a
+// Shrink leads to is judged again, pod by pod.
+func (r *Request) exact(pods []Pod, targets []int) bool {
+	for _, i := range targets {
+		if r.Verb != Shrink && (r.PodVersion == "" || r.PodVersion != pods[i].Version) {
+			return false
+		}
+	}
+	return true
+}
+
 // member is the pod as evidence knows it.
 func member(p *corev1.Pod) Pod {
 	m := Pod{
-		Name: p.Name, UID: p.UID, Node: p.Spec.NodeName, IP: address(p.Status.PodIP), Running: running(p),
+		Name: p.Name, UID: p.UID, Version: p.ResourceVersion, Node: p.Spec.NodeName, IP: address(p.Status.PodIP), Running: running(p),
 		Terminating: p.DeletionTimestamp != nil, Ordinal: ordinal(p.Name),
 	}
 	for i := range p.Status.ContainerStatuses {

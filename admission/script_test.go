@@ -144,8 +144,12 @@ func readAsk(t *testing.T, td *datadriven.TestData, ev *Evidence) Ask {
 		t.Fatalf("%s: unknown request %q", td.Pos, td.Cmd)
 	}
 	for _, arg := range td.CmdArgs {
-		if arg.Key == "waiting" {
+		switch arg.Key {
+		case "waiting":
 			ask.Waiting = arg.Vals
+			continue
+		case "exactly":
+			ask.Exact = true
 			continue
 		}
 		ask.Targets = append(ask.Targets, slices.IndexFunc(ev.Pods, func(p Pod) bool { return p.Name == arg.Key }))
