@@ -87,7 +87,7 @@ func (q *question) needsHost(i int) bool {
 
 // place answers the chosen spots.
 func (q *question) place(given []string, chosen []*spot) Answer {
-	a := Answer{Outcome: Placed}
+	a := Answer{Outcome: Placed, Place: Place{}}
 	for i, l := range q.o.top {
 		x := Extent{Level: q.e.Levels[l]}
 		for _, s := range chosen {

@@ -125,7 +125,7 @@ func (l *Ledger) Filter(now time.Time, nodes Nodes, e *membership.Ensemble, uid 
 // keep turns the answer into a hold, before it is given.
 func (l *Ledger) keep(now time.Time, r *record, a Answer, nominated bool) {
 	switch a.Outcome {
-	case Placed:
+	case Placed, Free:
 		l.linger(now, r, r.held.minus(a.Place))
 		r.held, r.failed, r.outside = a.Place, time.Time{}, 0
 	case Outside:
@@ -146,7 +146,7 @@ func (l *Ledger) keep(now time.Time, r *record, a Answer, nominated bool) {
 }
 
 func (l *Ledger) linger(now time.Time, r *record, p Place) {
-	if len(p) > 0 {
+	if p != nil {
 		r.lingering = slices.DeleteFunc(r.lingering, func(g lingering) bool { return g.place.equal(p) })
 		r.lingering = append(r.lingering, lingering{place: p, until: now.Add(l.timing.late())})
 	}

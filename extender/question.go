@@ -1,6 +1,7 @@
 package extender
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/quorate/quorate/ensemble/membership"
@@ -45,9 +46,11 @@ type verdict struct {
 	crowd  int
 }
 
-// free admits every node that is known: the pod counts nowhere.
+// free admits every node that is known: the pod counts nowhere. It may land on any
+// of them after it has come to count: when one voter became three, or an observer
+// votes.
 func (q *question) free(given []string) Answer {
-	a := Answer{Outcome: Free, Refused: map[string]string{}}
+	a := Answer{Outcome: Free, Refused: map[string]string{}, Place: Place{}}
 	for _, n := range given {
 		if q.nodes.HasNode(n) {
 			a.Nodes = append(a.Nodes, n)
@@ -55,7 +58,21 @@ func (q *question) free(given []string) Answer {
 			a.Refused[n] = unknownNode
 		}
 	}
+	for _, l := range maximal(q.nodes, q.e.Levels) {
+		a.Place = append(a.Place, q.extent(q.e.Levels[l], a.Nodes))
+	}
 	return a
+}
+
+// extent is the domains of the nodes at the level.
+func (q *question) extent(l membership.Level, nodes []string) Extent {
+	in := map[membership.Domain]bool{}
+	for _, n := range nodes {
+		if d, ok := q.nodes.Domain(n, l); ok {
+			in[d] = true
+		}
+	}
+	return Extent{Level: l, Domains: slices.Sorted(maps.Keys(in))}
 }
 
 // sort groups the nodes given into spots and refuses those that lack a label.
