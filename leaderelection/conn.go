@@ -2,6 +2,7 @@ package leaderelection
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/quorate/quorate/leaderelection/zookeeper"
@@ -36,3 +37,38 @@ type Conn interface {
 }
 
 var _ Conn = (*zookeeper.Client)(nil)
+
+// errSlow is the cause of a call that was given up though its caller waits.
+var errSlow = errors.New("no answer for a third of the session timeout")
+
+// impatient bounds every call: a caller without a deadline must not hang on one
+// answer that never comes.
+type impatient struct{ Conn }
+
+func (c impatient) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, c.Timeout()/3, errSlow)
+}
+
+func (c impatient) Get(ctx context.Context, path string) ([]byte, zookeeper.Stat, error) {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	return c.Conn.Get(ctx, path)
+}
+
+func (c impatient) Watch(ctx context.Context, path string) (zookeeper.Stat, bool, <-chan struct{}, error) {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	return c.Conn.Watch(ctx, path)
+}
+
+func (c impatient) Children(ctx context.Context, path string) ([]string, error) {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	return c.Conn.Children(ctx, path)
+}
+
+func (c impatient) Multi(ctx context.Context, ops ...zookeeper.Op) ([]zookeeper.Result, error) {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	return c.Conn.Multi(ctx, ops...)
+}

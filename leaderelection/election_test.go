@@ -3,205 +3,195 @@ package leaderelection_test
 import (
 	"context"
 	"fmt"
-	"slices"
+	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	clientgo "k8s.io/client-go/tools/leaderelection"
-	"k8s.io/klog/v2/ktesting"
-
-	"github.com/quorate/quorate/leaderelection"
+	"github.com/quorate/quorate/leaderelection/zookeeper"
 	"github.com/quorate/quorate/leaderelection/zookeepertest"
 )
 
-const (
-	timeout = 30 * time.Second
-	tick    = 2 * time.Second
-)
-
-// candidate is a process in an election: its own session, and what it did when.
-type candidate struct {
-	name    string
-	clients chan *zookeepertest.Client
-	session *leaderelection.Session
-	history *history
+// kinds of electors: every promise holds for both.
+var kinds = []struct {
+	name string
+	join func(*process, context.Context, *testing.T, *sync.WaitGroup)
+}{
+	{"bare", (*process).bareAgain},
+	{"run", func(p *process, ctx context.Context, _ *testing.T, wg *sync.WaitGroup) { p.runAgain(ctx, wg) }},
 }
 
-// history of who led, on the one clock of the test.
-type history struct {
-	mu      sync.Mutex
-	leading map[string]int64 // by candidate: token
-	terms   []string
-	tokens  []int64
-	faults  []string
-}
-
-func (h *history) start(name string, token int64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.leading) > 0 {
-		h.faults = append(h.faults, fmt.Sprintf("%s began to lead beside %v", name, h.leading))
-	}
-	if n := len(h.tokens); n > 0 && h.tokens[n-1] >= token {
-		h.faults = append(h.faults, fmt.Sprintf("token %d of %s does not exceed %d", token, name, h.tokens[n-1]))
-	}
-	h.leading[name] = token
-	h.terms = append(h.terms, name)
-	h.tokens = append(h.tokens, token)
-}
-
-func (h *history) stop(name string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.leading, name)
-}
-
-func (h *history) leaders() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var out []string
-	for n := range h.leading {
-		out = append(out, n)
-	}
-	slices.Sort(out)
-	return out
-}
-
-func (h *history) check(t *testing.T) {
-	t.Helper()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, f := range h.faults {
-		t.Error(f)
-	}
-}
-
-func newHistory() *history { return &history{leading: map[string]int64{}} }
-
-func join(t *testing.T, tree *zookeepertest.Tree, h *history, name string) *candidate {
-	t.Helper()
-	c := &candidate{name: name, clients: make(chan *zookeepertest.Client, 100), history: h}
-	_, ctx := ktesting.NewTestContext(t)
-	s, err := leaderelection.Dial(ctx, leaderelection.SessionConfig{
-		Timeout: timeout, Tick: tick,
-		Open: func(context.Context) (leaderelection.Conn, error) {
-			client := tree.Open()
-			c.clients <- client
-			return client, nil
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.session = s
-	t.Cleanup(func() {
-		if err := s.Close(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
-func (c *candidate) config() leaderelection.Config {
-	return leaderelection.Config{Session: c.session, Namespace: "ns", Name: "x", Identity: c.name}
-}
-
-// client of the current session.
-func (c *candidate) client() *zookeepertest.Client {
-	var last *zookeepertest.Client
-	for {
-		select {
-		case cl := <-c.clients:
-			last = cl
-			continue
-		default:
-		}
-		c.clients <- last
-		return last
-	}
-}
-
-// bare runs client-go's own elector until ctx ends or it has led once.
-func (c *candidate) bare(ctx context.Context, t *testing.T, wg *sync.WaitGroup) *leaderelection.Lock {
-	t.Helper()
-	l, err := leaderelection.New(c.config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	wg.Go(func() {
-		c.runBare(ctx, t, l)
-	})
-	return l
-}
-
-func (c *candidate) runBare(ctx context.Context, t *testing.T, l *leaderelection.Lock) {
-	var working sync.WaitGroup
-	e, err := clientgo.NewLeaderElector(clientgo.LeaderElectionConfig{
-		Lock: l, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
-		ReleaseOnCancel: true,
-		Callbacks: clientgo.LeaderCallbacks{
-			OnStartedLeading: func(ctx context.Context) {
-				working.Add(1)
-				defer working.Done()
-				term := l.Term()
-				if term == nil {
-					return
+// election of three processes, in a bubble.
+func election(t *testing.T, do func(t *testing.T, tree *zookeepertest.Tree, h *history, ps map[string]*process, leave map[string]context.CancelFunc)) {
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tree, h := zookeepertest.NewTree(timeout), newHistory()
+				ps, leave := map[string]*process{}, map[string]context.CancelFunc{}
+				var wg sync.WaitGroup
+				for _, n := range []string{"a", "b", "c"} {
+					ctx, cancel := context.WithCancel(t.Context())
+					ps[n], leave[n] = join(t, tree, h, n), cancel
+					kind.join(ps[n], ctx, t, &wg)
 				}
-				c.history.start(c.name, term.Token())
-				<-ctx.Done()
-				c.history.stop(c.name)
-			},
-			OnStoppedLeading: func() {},
-		},
-	})
-	if err != nil {
-		t.Error(err)
-		return
+				defer wg.Wait()
+				defer func() {
+					for _, cancel := range leave {
+						cancel()
+					}
+				}()
+				await(t, time.Minute, "a first leader", func() bool { return h.leader() != "" })
+				pass(time.Minute)
+				do(t, tree, h, ps, leave)
+				h.check(t)
+			})
+		})
 	}
-	e.Run(ctx)
-	working.Wait()
 }
 
-// pass time, on the bubble's clock.
-func pass(d time.Duration) { <-time.After(d) }
-
-func await(t *testing.T, d time.Duration, what string, ok func() bool) time.Duration {
+func awaitSuccessor(t *testing.T, h *history, of string, within time.Duration) time.Duration {
 	t.Helper()
-	begin := time.Now()
-	for !ok() {
-		if time.Since(begin) > d {
-			t.Fatalf("%s: not within %v", what, d)
-		}
-		pass(time.Millisecond)
-	}
-	return time.Since(begin)
+	return await(t, within, "a successor of "+of, func() bool { l := h.leader(); return l != "" && l != of })
 }
 
-func TestBareElectorsTakeTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		tree := zookeepertest.NewTree(timeout)
-		h := newHistory()
-		var wg sync.WaitGroup
-		ctx := t.Context()
-		cancels := map[string]context.CancelFunc{}
-		for _, n := range []string{"a", "b", "c"} {
-			cctx, cancel := context.WithCancel(ctx)
-			cancels[n] = cancel
-			join(t, tree, h, n).bare(cctx, t, &wg)
+// A graceful stop hands over within the stop time and a notification: nobody polls.
+func TestStopHandsOverAtOnce(t *testing.T) {
+	election(t, func(t *testing.T, _ *zookeepertest.Tree, h *history, _ map[string]*process, leave map[string]context.CancelFunc) {
+		first := h.leader()
+		leave[first]()
+		if took := awaitSuccessor(t, h, first, time.Minute); took > stopTime+10*time.Millisecond {
+			t.Errorf("a successor led %v after the stop, of which the work took %v", took, stopTime)
 		}
-		await(t, time.Minute, "a leader", func() bool { return len(h.leaders()) == 1 })
-		pass(2 * time.Minute)
-		first := h.leaders()[0]
-		t.Log(first, tree.Paths(), tree.Writes(), tree.Reads())
-		cancels[first]()
-		took := await(t, time.Minute, "a successor", func() bool { l := h.leaders(); return len(l) == 1 && l[0] != first })
-		t.Log("graceful hand-over", took)
-		for _, c := range cancels {
-			c()
-		}
-		wg.Wait()
-		h.check(t)
 	})
+}
+
+// A crash is found out within the session timeout, and nobody polls then either.
+func TestCrashIsTakenOver(t *testing.T) {
+	election(t, func(t *testing.T, _ *zookeepertest.Tree, h *history, ps map[string]*process, _ map[string]context.CancelFunc) {
+		first := h.leader()
+		ps[first].client().Cut()
+		awaitSuccessor(t, h, first, timeout+tick*3/2+10*time.Millisecond)
+	})
+}
+
+// A server that is cut off from its peers answers reads and pings for as long as it
+// likes. Its clients must not take that for a proof.
+func TestServerWithoutPeersProvesNothing(t *testing.T) {
+	election(t, func(t *testing.T, _ *zookeepertest.Tree, h *history, ps map[string]*process, _ map[string]context.CancelFunc) {
+		first := h.leader()
+		ps[first].client().Isolate()
+		awaitSuccessor(t, h, first, timeout+tick*3/2+10*time.Millisecond)
+		pass(10 * time.Minute)
+	})
+}
+
+// A server that does not answer at all.
+func TestHungServer(t *testing.T) {
+	election(t, func(t *testing.T, _ *zookeepertest.Tree, h *history, ps map[string]*process, _ map[string]context.CancelFunc) {
+		first := h.leader()
+		ps[first].client().Pause()
+		awaitSuccessor(t, h, first, timeout+tick*3/2+10*time.Millisecond)
+		ps[first].client().Heal()
+		pass(10 * time.Minute)
+	})
+}
+
+// Short interruptions cost nobody the lead.
+func TestShortInterruptionIsSurvived(t *testing.T) {
+	election(t, func(t *testing.T, _ *zookeepertest.Tree, h *history, ps map[string]*process, _ map[string]context.CancelFunc) {
+		first := h.leader()
+		for range 20 {
+			ps[first].client().Cut()
+			pass(2 * time.Second)
+			ps[first].client().Heal()
+			pass(10 * time.Second)
+		}
+		if got := h.order(); len(got) != 1 {
+			t.Errorf("terms after short interruptions: %v, want one", got)
+		}
+	})
+}
+
+// An administrator asks for a resignation: the work stops first, then the next in
+// line leads.
+func TestResign(t *testing.T) {
+	election(t, func(t *testing.T, _ *zookeepertest.Tree, h *history, ps map[string]*process, _ map[string]context.CancelFunc) {
+		first := h.leader()
+		if err := ps["a"].session.Resign(t.Context(), "ns", "x"); err != nil {
+			t.Fatal(err)
+		}
+		awaitSuccessor(t, h, first, time.Second)
+	})
+}
+
+// All data lost, as by an ensemble that comes back empty: sessions end, and a leader
+// is found again. Its token is lower, which no election can help.
+func TestLostData(t *testing.T) {
+	election(t, func(t *testing.T, tree *zookeepertest.Tree, h *history, _ map[string]*process, _ map[string]context.CancelFunc) {
+		pass(10 * time.Minute)
+		tree.Wipe()
+		// Without the old data nothing can keep the successor waiting.
+		await(t, 2*time.Minute, "a leader in the new data", func() bool {
+			_, owner, err := tree.Get("/quorate/elections/ns/x/owner")
+			return err == nil && owner.EphemeralOwner != 0
+		})
+		h.mu.Lock()
+		h.faults = nil // the old leader needed its stop time
+		h.mu.Unlock()
+	})
+}
+
+// Anything may happen, in any order, and there are never two.
+func TestFaultsNeverMakeTwoLeaders(t *testing.T) {
+	runs := 15
+	if os.Getenv("QUORATE_CHAOS") != "" {
+		runs *= 20
+	}
+	for i := range runs {
+		seed := rand.Uint64()
+		t.Run(fmt.Sprintf("%d/seed=%d", i, seed), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 0))
+			election(t, func(t *testing.T, tree *zookeepertest.Tree, h *history, ps map[string]*process, _ map[string]context.CancelFunc) {
+				for range 40 {
+					fault(r, tree, h, ps)
+					pass(time.Duration(r.IntN(20_000)) * time.Millisecond)
+				}
+				for _, p := range ps {
+					p.client().Inject(nil)
+					p.client().Heal()
+				}
+				await(t, 2*timeout, "a leader after all faults", func() bool { return h.leader() != "" })
+			})
+		})
+	}
+}
+
+func fault(r *rand.Rand, tree *zookeepertest.Tree, h *history, ps map[string]*process) {
+	name := []string{"a", "b", "c"}[r.IntN(3)]
+	if l := h.leader(); l != "" && r.IntN(2) == 0 {
+		name = l
+	}
+	c := ps[name].client()
+	switch r.IntN(8) {
+	case 0:
+		c.Cut()
+	case 1:
+		c.Pause()
+	case 2:
+		c.Isolate()
+	case 3, 4:
+		c.Heal()
+	case 5, 6:
+		chance := r.IntN(100)
+		c.Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+			if rand.IntN(100) > chance {
+				return zookeepertest.None
+			}
+			return []zookeepertest.Fault{zookeepertest.LostBefore, zookeepertest.LostAfter, zookeepertest.Hang, zookeepertest.HangAfter}[rand.IntN(4)]
+		})
+	case 7:
+		c.Inject(nil)
+	}
 }

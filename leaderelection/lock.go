@@ -116,13 +116,14 @@ func (l *Lock) lastTerm() *Term {
 	return l.term
 }
 
-// electorStopped ends the refusal of a second term.
+// electorStopped ends the refusal of a second term. What it says of a bare elector's
+// work, Run says itself.
 func (l *Lock) electorStopped() {
 	l.mu.Lock()
 	t := l.term
 	l.refusing = false
 	l.mu.Unlock()
-	if t != nil && t.Err() != nil {
+	if t != nil && t.Err() != nil && !l.managed {
 		t.stop()
 	}
 }
@@ -186,6 +187,12 @@ func (l *Lock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) 
 	return l.acquire(ctx, r, v)
 }
 
+func (l *Lock) isRefusing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refusing
+}
+
 func (l *Lock) lastSeen() *view {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -201,3 +208,6 @@ func (l *Lock) emptied() resourcelock.LeaderElectionRecord {
 		LeaseDurationSeconds: 1, AcquireTime: now, RenewTime: now, LeaderTransitions: l.record.LeaderTransitions,
 	}
 }
+
+// Led is whether this lock was ever acquired.
+func (l *Lock) Led() bool { return l.lastTerm() != nil }

@@ -142,7 +142,7 @@ func (s *Session) open(ctx context.Context) (*life, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.Timeout, fmt.Errorf("no session within %v", s.cfg.Timeout))
 	defer cancel()
 	opened := time.Now()
-	conn, err := s.cfg.Open(ctx)
+	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +155,14 @@ func (s *Session) open(ctx context.Context) (*life, error) {
 		s.log.Info("ZooKeeper grants another session timeout than asked for", "asked", s.cfg.Timeout, "granted", granted)
 	}
 	return li, nil
+}
+
+func (s *Session) connect(ctx context.Context) (Conn, error) {
+	conn, err := s.cfg.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return impatient{conn}, nil
 }
 
 // run keeps one life after the other until ctx ends.

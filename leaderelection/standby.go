@@ -43,6 +43,10 @@ func (l *Lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []b
 	if l.Term() != nil {
 		return l.own()
 	}
+	if l.isRefusing() {
+		// The elector must not wait for an answer before it stops its work.
+		return nil, nil, fmt.Errorf("get %s: %w", l.Describe(), ErrTermOver)
+	}
 	if bounded {
 		return l.getNow(ctx)
 	}
