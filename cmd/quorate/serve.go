@@ -85,7 +85,7 @@ func serve(ctx context.Context, c *config.QuorateConfiguration) error {
 
 // serveExtender starts the extender beside its scheduler.
 func serveExtender(ctx context.Context, group *errgroup.Group, rc *rest.Config, c *config.Extender) error {
-	client, informer, err := watchMembership(rc)
+	client, ensembles, informer, err := watchMembership(rc)
 	if err != nil {
 		return err
 	}
@@ -93,6 +93,7 @@ func serveExtender(ctx context.Context, group *errgroup.Group, rc *rest.Config, 
 	placer := extender.NewPlacer(extender.PlacerConfig{
 		Membership: informer, Poker: annotator, Timing: extender.Timing{Landing: c.BindLandingTimeout.Duration},
 	})
+	resolver := extender.NewResolver(extender.ResolverConfig{Membership: informer, Ensembles: ensembles})
 	server, err := extender.NewServer(extender.ServerConfig{
 		Placer: placer, BindAddress: c.BindAddress,
 		TLS: extender.TLSFiles{CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile, ClientCAFile: c.TLS.ClientCAFile},
@@ -107,6 +108,7 @@ func serveExtender(ctx context.Context, group *errgroup.Group, rc *rest.Config, 
 	}
 	run(informer.Run)
 	run(annotator.Run)
+	run(resolver.Run)
 	run(placer.Run)
 	run(server.Run)
 	return nil
@@ -114,18 +116,18 @@ func serveExtender(ctx context.Context, group *errgroup.Group, rc *rest.Config, 
 
 // watchMembership makes the informer that everything asks; the built-in kinds come
 // as protobuf.
-func watchMembership(rc *rest.Config) (kubernetes.Interface, *membership.Informer, error) {
+func watchMembership(rc *rest.Config) (kubernetes.Interface, rest.Interface, *membership.Informer, error) {
 	ensembles, err := membership.NewClient(rc)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	compact := rest.CopyConfig(rc)
 	compact.ContentType, compact.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
 	client, err := kubernetes.NewForConfig(compact)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a client of the API server: %w", err)
+		return nil, nil, nil, fmt.Errorf("make a client of the API server: %w", err)
 	}
-	return client, membership.NewInformer(membership.SourcesOf(client, ensembles), nil), nil
+	return client, ensembles, membership.NewInformer(membership.SourcesOf(client, ensembles), nil), nil
 }
 
 func clientConfig(c *config.ClientConnection) (*rest.Config, error) {
