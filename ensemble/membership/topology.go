@@ -23,7 +23,9 @@ func WriteTopology(ctx context.Context, ensembles rest.Interface, o *v1alpha1.En
 		"apiVersion": v1alpha1.GroupVersion.String(),
 		"kind":       "Ensemble",
 		"metadata": map[string]any{
-			"name": o.Name, "namespace": o.Namespace, "uid": o.UID, "resourceVersion": o.ResourceVersion,
+			// The version tells an object made anew, too; the API server does not look at
+			// a uid here (tried).
+			"name": o.Name, "namespace": o.Namespace, "resourceVersion": o.ResourceVersion,
 		},
 		"status": map[string]any{"topology": topology},
 	})

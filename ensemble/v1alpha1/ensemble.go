@@ -64,6 +64,7 @@ type EnsembleSpec struct {
 
 	// observers matches, among the members, those that never vote. Members that
 	// join as observers and are promoted later must not be matched.
+	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="spec.observers must not be empty; name the labels of the members that never vote, or remove spec.observers"
 	// +optional
 	Observers *Selector `json:"observers,omitempty"`
 
@@ -108,6 +109,7 @@ type EnsembleSpec struct {
 type Selector struct {
 	// matchLabels must all be on the pod.
 	// +kubebuilder:validation:MaxProperties=16
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'))",message="a key of matchLabels is not a label's name: use letters, digits, '-', '_' and '.', with an optional DNS prefix and '/'"
 	// +optional
 	MatchLabels map[string]LabelValue `json:"matchLabels,omitempty"`
 
@@ -120,6 +122,7 @@ type Selector struct {
 
 // LabelValue is the value of a label.
 // +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$`
 type LabelValue string
 
 // SelectorRequirement is one expression of a Selector.
@@ -128,6 +131,7 @@ type SelectorRequirement struct {
 	// key is the label's name.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`
 	Key string `json:"key"`
 	// operator relates key and values.
 	// +kubebuilder:validation:Enum=In;NotIn;Exists;DoesNotExist
@@ -152,10 +156,12 @@ const (
 
 // TopologyLevel is one kind of failure domain: nodes with equal values of the
 // label are lost together.
+// +kubebuilder:validation:XValidation:rule="!has(self.within) || self.within != self.topologyKey",message="the level lies within itself; name the label of the enclosing level in within, or remove within"
 type TopologyLevel struct {
 	// topologyKey is the node label whose values are the domains.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`
 	TopologyKey string `json:"topologyKey"`
 
 	// whenUnsatisfiable says whether the level is protected or only preferred.
