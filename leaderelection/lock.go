@@ -162,6 +162,9 @@ func (l *Lock) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) 
 		return nil
 	}
 	v := l.lastSeen()
+	if l.isRefusing() {
+		return fmt.Errorf("acquire %s: %w", l.Describe(), ErrTermOver)
+	}
 	if v == nil {
 		return fmt.Errorf("acquire %s: call Get first", l.Describe())
 	}
