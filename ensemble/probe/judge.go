@@ -108,8 +108,10 @@ func unserving(a *Answer) string {
 
 // lead judges a system with a leader.
 func (v *View) lead(r Rules) {
-	if v.Reason = v.findLeader(); v.Reason != "" {
+	if why := v.findLeader(); why != "" {
 		v.doubt("it serves, but not under one known leader")
+		v.declared(r) // so that it can be told when a quorum is lost for certain
+		v.Reason = why
 		return
 	}
 	v.followLeader(or(r.Lag, defaultLag))
@@ -150,7 +152,7 @@ func (v *View) findLeader() string {
 		return fmt.Sprintf("%s leads, but does not serve: %s", l.Name, l.Reason)
 	}
 	for i := range v.Members {
-		if m := &v.Members[i]; m.Health == Synced && m.Answer.Epoch > l.Answer.Epoch && l.Answer.Epoch > 0 {
+		if m := &v.Members[i]; m.Health == Synced && m.Answer.Epoch > l.Answer.Epoch {
 			v.Leader = -1
 			return fmt.Sprintf("%s serves in a newer epoch than the leader %s: another leads", m.Name, l.Name)
 		}
@@ -168,7 +170,9 @@ func (v *View) doubt(why string) {
 	}
 }
 
-// followLeader takes the health of those that are not up with the leader.
+// followLeader takes the health of those that serve, but are not seen to be up with
+// the leader. They are unseen: nobody may call a quorum lost because of them. An
+// idle follower shows the epoch before, until the first write in the new one.
 func (v *View) followLeader(lag uint64) {
 	l := v.Members[v.Leader].Answer
 	for i := range v.Members {
@@ -179,9 +183,9 @@ func (v *View) followLeader(lag uint64) {
 		case a.Epoch == 0 && l.Epoch > 0:
 			m.Health, m.Reason = Unseen, "it serves, but does not say in which epoch"
 		case a.Epoch < l.Epoch:
-			m.Health, m.Reason = NotSynced, "it has seen nothing of the leader's epoch yet"
+			m.Health, m.Reason = Unseen, "it serves, but shows nothing of the leader's epoch yet"
 		case l.Position > a.Position && l.Position-a.Position > lag:
-			m.Health, m.Reason = NotSynced, "it is too far behind the leader"
+			m.Health, m.Reason = Unseen, "it serves, but is too far behind the leader"
 		}
 	}
 }
@@ -213,7 +217,7 @@ func (v *View) underLeader() {
 	for i := range v.Members {
 		m := &v.Members[i]
 		if told := m.Answer.LeaderID; i != v.Leader && m.Health == Synced && id != "" && told != "" && told != id {
-			m.Health, m.Reason = NotSynced, fmt.Sprintf("it follows server %s, which does not lead", told)
+			m.Health, m.Reason = Unseen, fmt.Sprintf("it follows server %s, which does not lead", told)
 		}
 	}
 }
