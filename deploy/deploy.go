@@ -23,4 +23,8 @@ const (
 	ValidatingWebhooks = "base/webhook/validating.yaml"
 	MutatingWebhooks   = "base/webhook/mutating.yaml"
 	EnsembleCRD        = "base/crd/quorate.io_ensembles.yaml"
+	// VoterPolicy puts the request quorate.io/voter on member pods.
+	VoterPolicy = "components/voter-policy/policy.yaml"
+	// SchedulerConfiguration is a ConfigMap with the scheduler's side, scheduler.yaml.
+	SchedulerConfiguration = "components/scheduler/configuration.yaml"
 )
