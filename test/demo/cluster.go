@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -102,16 +101,11 @@ func (c *cluster) startRunner(ctx context.Context, s *stage) (err error) {
 
 // startExtender builds this program's own binary and runs it, as a user would.
 func (c *cluster) startExtender(ctx context.Context, s *stage) error {
-	root, err := lab.ModuleRoot()
-	if err != nil {
+	c.binary = filepath.Join(c.Dir, "quorate")
+	if err := lab.BuildProgram(ctx, c.binary, "./cmd/quorate"); err != nil {
 		return err
 	}
-	c.binary = filepath.Join(c.Dir, "quorate")
-	build := exec.CommandContext(ctx, "go", "build", "-o", c.binary, "./cmd/quorate")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build quorate: %w\n%s", err, out)
-	}
+	var err error
 	if c.extender, err = freeAddress(ctx); err != nil {
 		return err
 	}

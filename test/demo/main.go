@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	klog.LogToStderr(false) // client-go's retries are no part of the story
 	klog.SetOutput(nowhere{})
 	err := run(ctx, newScreen(os.Stdout), os.Getenv("KEEP") == "1")

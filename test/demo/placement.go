@@ -14,7 +14,7 @@ import (
 
 // The two ensembles of the story: alike, but for who looks after their placement.
 const (
-	guarded  = "zk"        // by the extender
+	guarded  = "zk"     // by the extender
 	balanced = "spread" // by topologySpreadConstraints
 )
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -172,29 +173,40 @@ func buildInto(ctx context.Context, source, dir string, progress io.Writer) erro
 	return nil
 }
 
-// goBuild runs in a process group of its own: an interrupt reaches it through ctx,
-// once, and the compilers with it. The user's GOFLAGS and GOWORK are about their
-// own module and would only break this one.
+// goBuild builds the control plane and says how long it takes. The user's GOFLAGS
+// and GOWORK are about their own module and would only break this one.
 func goBuild(ctx context.Context, source, binary, work string, progress io.Writer) error {
-	build := exec.CommandContext(ctx, "go", append(append([]string{"build"}, buildFlags()...), "-o", binary, ".")...)
-	build.Dir = source
-	build.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOTMPDIR="+work)
-	build.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	build.Cancel = func() error { return syscall.Kill(-build.Process.Pid, syscall.SIGINT) }
-	build.WaitDelay = 20 * time.Second
-	var said bytes.Buffer
-	build.Stdout, build.Stderr = &said, &said
-	if err := build.Start(); err != nil {
-		return fmt.Errorf("build the control plane: %w", err)
-	}
 	done := make(chan error, 1)
-	go func() { done <- build.Wait() }()
-	err := report(progress, "building the control plane", done)
+	go func() {
+		done <- build(ctx, source, binary, []string{"GOFLAGS=", "GOWORK=off", "GOTMPDIR=" + work}, buildFlags(), ".")
+	}()
+	return report(progress, "building the control plane", done)
+}
+
+// BuildProgram builds a package of this module, such as ./cmd/quorate, into a file.
+func BuildProgram(ctx context.Context, binary, pkg string) error {
+	root, err := ModuleRoot()
+	if err != nil {
+		return err
+	}
+	return build(ctx, root, binary, nil, nil, pkg)
+}
+
+// build runs go build in a process group of its own: an interrupt reaches it
+// through ctx, once, and the compilers with it, and it removes its working files.
+func build(ctx context.Context, dir, binary string, env, flags []string, pkg string) error {
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build"}, flags, []string{"-o", binary, pkg})...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = 20 * time.Second
+	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
-		return fmt.Errorf("build the control plane: %w", ctx.Err())
+		return fmt.Errorf("build %s in %s: %w", pkg, dir, ctx.Err())
 	}
 	if err != nil {
-		return fmt.Errorf("build the control plane: %w\n%s", err, lastLines(said.String(), 20))
+		return fmt.Errorf("build %s in %s: %w\n%s", pkg, dir, err, lastLines(string(out), 20))
 	}
 	return nil
 }
