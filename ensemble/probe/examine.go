@@ -16,13 +16,16 @@ import (
 )
 
 // Examiner makes views of ensembles out of their objects and pods. It keeps nothing
-// between two examinations.
+// between two examinations, but for Configs.
 type Examiner struct {
 	// Secret reads a Secret's data. Nil: ensembles that name one are unseen.
 	Secret func(ctx context.Context, namespace, name string) (map[string][]byte, error)
 	// Replicas is the sum of the replicas of the StatefulSets that own the pods, for
 	// ensembles that state no voters. Nil or an error: not known.
 	Replicas func(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod) (int, error)
+	// Configs that are known already. Nil, as it must be for decisions: each is read
+	// afresh.
+	Configs *Configs
 }
 
 // Examine asks all pods, which must be all members of the Ensemble, and judges what
@@ -33,8 +36,12 @@ func (x *Examiner) Examine(ctx context.Context, e *v1alpha1.Ensemble, pods []cor
 	if err != nil {
 		return Judge(unasked(targets, err), x.Rules(ctx, e, pods), time.Now())
 	}
+	x.Configs.spare(e.UID, prober)
 	answers := Ask(ctx, prober, targets)
-	return Judge(answers, x.Rules(ctx, e, pods), time.Now())
+	x.Configs.complete(e.UID, answers)
+	v := Judge(answers, x.Rules(ctx, e, pods), time.Now())
+	x.Configs.forget(e.UID, &v)
+	return v
 }
 
 func unasked(targets []Target, err error) []Answer {
