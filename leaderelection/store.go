@@ -49,6 +49,16 @@ type Settings struct {
 	Registerer prometheus.Registerer
 }
 
+// Dial opens the session that the options ask for, for programs that use Run or only
+// look. It reads their files, and does not validate the rest.
+func (o *Options) Dial(ctx context.Context, reg prometheus.Registerer) (*Session, error) {
+	cfg, err := o.session(reg)
+	if err != nil {
+		return nil, err
+	}
+	return Dial(ctx, cfg)
+}
+
 // Open returns the lock that the options ask for, in either store.
 func (o *Options) Open(ctx context.Context, c *config.LeaderElectionConfiguration, s Settings) (*Store, error) {
 	if err := o.Validate(c); err != nil {
@@ -62,11 +72,7 @@ func (o *Options) Open(ctx context.Context, c *config.LeaderElectionConfiguratio
 			resourcelock.ResourceLockConfig{Identity: s.Identity, EventRecorder: s.Events}, s.Kubeconfig, c.RenewDeadline.Duration)
 		return &Store{Lock: lock}, err
 	}
-	cfg, err := o.session(s.Registerer)
-	if err != nil {
-		return nil, err
-	}
-	session, err := Dial(ctx, cfg)
+	session, err := o.Dial(ctx, s.Registerer)
 	if err != nil {
 		return nil, err
 	}
