@@ -17,6 +17,10 @@ import (
 
 // TestMain lets long runs try more.
 func TestMain(m *testing.M) {
+	if who := os.Getenv(memoryChild); who != "" {
+		remember(who)
+		return
+	}
 	flag.Parse()
 	if os.Getenv("QUORATE_CHAOS") != "" {
 		if err := flag.Set("rapid.checks", "2000"); err != nil {
