@@ -66,9 +66,9 @@ func (m *model) build(e *entry) *Ensemble {
 	b := builder{m: m, space: m.spaces[e.key.Namespace], entry: e, refs: map[ref]struct{}{}}
 	b.out = &Ensemble{Key: e.key, UID: e.object.UID, Object: e.object, needs: map[string]need{}}
 	b.out.Levels, b.out.Resolved = levels(e.object)
-	for _, p := range e.pods {
-		if !p.finished {
-			b.out.Members = append(b.out.Members, b.pod(p))
+	for name, p := range e.pods {
+		if !p.shape.Value().finished {
+			b.out.Members = append(b.out.Members, b.pod(name, p))
 		}
 	}
 	b.sets()
@@ -86,7 +86,10 @@ func (m *model) refer(e *entry, refs map[ref]struct{}) {
 		if _, still := refs[r]; still {
 			continue
 		}
-		delete(m.refs[r], e)
+		users := m.refs[r]
+		if i := slices.Index(users, e); i >= 0 {
+			m.refs[r] = slices.Delete(users, i, i+1)
+		}
 		if len(m.refs[r]) == 0 {
 			delete(m.refs, r)
 			if r.kind == refPin {
@@ -95,10 +98,9 @@ func (m *model) refer(e *entry, refs map[ref]struct{}) {
 		}
 	}
 	for r := range refs {
-		if m.refs[r] == nil {
-			m.refs[r] = map[*entry]struct{}{}
+		if _, already := e.refs[r]; !already {
+			m.refs[r] = append(m.refs[r], e)
 		}
-		m.refs[r][e] = struct{}{}
 	}
 	e.refs = refs
 }
@@ -108,15 +110,15 @@ func (b *builder) saw(kind refKind, namespace, name string) {
 }
 
 // pod is the member that a pod is.
-func (b *builder) pod(p *podRecord) Member {
-	more := p.rest()
+func (b *builder) pod(name string, p *podRecord) Member {
+	more, shape := p.rest(), p.shape.Value()
 	member := Member{
-		Name: p.name, UID: p.uid, Observer: b.entry.observers.Matches(p.labels), Node: p.node.Value(),
-		Terminating: p.terminating, Gated: p.gated, Guarded: p.guarded,
-		Scheduler: p.scheduler.Value(), Unscheduled: more.unscheduled,
+		Name: name, UID: p.id(), Observer: b.entry.observers.Matches(p.labels), Node: p.node.Value(),
+		Terminating: shape.terminating, Gated: shape.gated, Guarded: shape.guarded,
+		Scheduler: shape.scheduler, Unscheduled: more.unscheduled,
 	}
 	constraints := more.constraints
-	if set := b.space.sets[p.owner.Value()]; set != nil {
+	if set := b.space.sets[shape.owner]; set != nil {
 		constraints = set.constraints
 	}
 	b.place(&member, more, constraints, p)

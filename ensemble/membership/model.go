@@ -21,7 +21,7 @@ type model struct {
 	volumes  map[string]*volumeRecord
 	byClaim  map[types.NamespacedName]string // claim -> volume that names it
 	pins     *pins
-	refs     map[ref]map[*entry]struct{}
+	refs     map[ref][]*entry
 	dirty    map[*entry]struct{}
 	dropped  map[types.NamespacedName]struct{}
 	reseated map[string]struct{} // nodes that changed since the last snapshot
@@ -72,7 +72,7 @@ func newModel(live LiveConfig) *model {
 	return &model{
 		live: live, spaces: map[string]*space{}, nodes: map[string]*nodeRecord{},
 		volumes: map[string]*volumeRecord{}, byClaim: map[types.NamespacedName]string{},
-		pins: newPins(), refs: map[ref]map[*entry]struct{}{}, dirty: map[*entry]struct{}{},
+		pins: newPins(), refs: map[ref][]*entry{}, dirty: map[*entry]struct{}{},
 		dropped: map[types.NamespacedName]struct{}{}, reseated: map[string]struct{}{}, stale: map[string]struct{}{},
 		last: &Snapshot{
 			nodes:     &nodeTable{byName: newPmap[string, *nodeRecord]()},
@@ -96,7 +96,7 @@ func (m *model) space(namespace string) *space {
 
 // mark makes all who looked at r be built anew.
 func (m *model) mark(r ref) {
-	for e := range m.refs[r] {
+	for _, e := range m.refs[r] {
 		m.dirty[e] = struct{}{}
 	}
 }
@@ -204,7 +204,7 @@ func (e *entry) relates(s *setRecord) bool {
 		}
 	}
 	for _, p := range e.pods {
-		if p.owner == s.owner {
+		if p.shape.Value().owner == s.name {
 			return true
 		}
 	}

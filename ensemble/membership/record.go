@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unique"
 
+	"github.com/google/uuid"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -22,22 +23,37 @@ type text = unique.Handle[string]
 // podRecord is what is kept of a pod: of every pod, since any may be a member of an
 // ensemble that comes later. Strings that pods share are held once.
 type podRecord struct {
-	name   string
-	uid    types.UID
+	uid    uid
 	labels labelText
 	node   text
-	// scheduling is nil for pods that are bound and have no claims.
+	shape  unique.Handle[podShape]
+	// more is nil for most pods.
 	more *podMore
+}
+
+// podShape is what many pods have in common.
+type podShape struct {
 	// scheduler that the pod names.
-	scheduler text
+	scheduler string
 	// owner is the StatefulSet that controls it, or empty.
-	owner text
+	owner string
 
 	terminating, gated, guarded, finished bool
 }
 
+// uid is a UID in a third of its space.
+type uid [16]byte
+
+// packUID returns false for a UID that is none as the API server makes them.
+func packUID(u types.UID) (uid, bool) {
+	parsed, err := uuid.Parse(string(u))
+	return uid(parsed), err == nil && parsed.String() == string(u)
+}
+
 // podMore is what most pods lack.
 type podMore struct {
+	// uid where it does not fit the record.
+	uid                    types.UID
 	nominated, unscheduled string
 	claims                 []string
 	// constraints are kept where no StatefulSet's template tells them.
@@ -54,16 +70,20 @@ func (p *podRecord) rest() *podMore {
 }
 
 func recordPod(p *corev1.Pod) *podRecord {
-	r := &podRecord{
-		name: p.Name, uid: p.UID, labels: packLabels(p.Labels), node: unique.Make(p.Spec.NodeName),
-		scheduler: unique.Make(p.Spec.SchedulerName), owner: unique.Make(statefulSetOf(p)),
+	owner := statefulSetOf(p)
+	r := &podRecord{labels: packLabels(p.Labels), node: unique.Make(p.Spec.NodeName), shape: unique.Make(podShape{
+		scheduler: p.Spec.SchedulerName, owner: owner,
 		terminating: p.DeletionTimestamp != nil,
 		gated:       len(p.Spec.SchedulingGates) > 0,
 		guarded:     requestsVoter(&p.Spec),
 		finished:    p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
-	}
+	})}
 	more := podMore{claims: claimsOf(p), constraints: noMore.constraints}
-	if r.owner.Value() == "" {
+	var packed bool
+	if r.uid, packed = packUID(p.UID); !packed {
+		r.uid, more.uid = uid{}, p.UID
+	}
+	if owner == "" {
 		more.constraints = constraintsOf(&p.Spec)
 	}
 	if p.Spec.NodeName == "" {
@@ -74,10 +94,18 @@ func recordPod(p *corev1.Pod) *podRecord {
 			}
 		}
 	}
-	if more.nominated != "" || more.unscheduled != "" || len(more.claims) > 0 || more.constraints != noMore.constraints {
+	if more.uid != "" || more.nominated != "" || more.unscheduled != "" || len(more.claims) > 0 || more.constraints != noMore.constraints {
 		r.more = &more
 	}
 	return r
+}
+
+// id is the pod's UID.
+func (p *podRecord) id() types.UID {
+	if u := p.rest().uid; u != "" || p.uid == (uid{}) {
+		return u
+	}
+	return types.UID(uuid.UUID(p.uid).String())
 }
 
 // same reports whether nothing that matters differs.
@@ -85,7 +113,7 @@ func (p *podRecord) same(q *podRecord) bool {
 	a, b := p.rest(), q.rest()
 	x, y := *p, *q
 	x.more, y.more = nil, nil
-	return x == y && a.nominated == b.nominated && a.unscheduled == b.unscheduled &&
+	return x == y && a.uid == b.uid && a.nominated == b.nominated && a.unscheduled == b.unscheduled &&
 		a.constraints == b.constraints && slices.Equal(a.claims, b.claims)
 }
 
@@ -163,12 +191,11 @@ type setRecord struct {
 	start, replicas int
 	labels          map[string]string
 	templates       []string
-	owner           text // the name, as pods hold it
 	constraints     text
 }
 
 func recordSet(s *appsv1.StatefulSet) *setRecord {
-	r := &setRecord{name: s.Name, owner: unique.Make(s.Name), replicas: 1, labels: s.Spec.Template.Labels, constraints: constraintsOf(&s.Spec.Template.Spec)}
+	r := &setRecord{name: s.Name, replicas: 1, labels: s.Spec.Template.Labels, constraints: constraintsOf(&s.Spec.Template.Spec)}
 	if s.Spec.Replicas != nil {
 		r.replicas = int(*s.Spec.Replicas)
 	}

@@ -65,25 +65,21 @@ func (s *store) set(it item) {
 
 // Replace implements cache.ReflectorStore: what is not in the list is gone.
 func (s *store) Replace(list []any, _ string) error {
-	there := make(map[types.NamespacedName]struct{}, len(list))
-	items := make([]item, len(list))
+	s.informer.mu.Lock()
+	defer s.informer.mu.Unlock()
+	gone := map[types.NamespacedName]struct{}{}
+	s.resource.known(s.informer.model, func(key types.NamespacedName) { gone[key] = struct{}{} })
 	for i, object := range list {
 		it, err := s.item(object)
 		if err != nil {
 			return err
 		}
-		items[i], list[i], there[it.key] = it, nil, struct{}{}
-	}
-	s.informer.mu.Lock()
-	defer s.informer.mu.Unlock()
-	var gone []item
-	s.resource.known(s.informer.model, func(key types.NamespacedName) {
-		if _, still := there[key]; !still {
-			gone = append(gone, item{key: key})
-		}
-	})
-	for _, it := range append(gone, items...) {
+		delete(gone, it.key)
 		s.resource.set(s.informer.model, it)
+		list[i] = nil // it may be long, and the objects large
+	}
+	for key := range gone {
+		s.resource.set(s.informer.model, item{key: key})
 	}
 	delete(s.informer.waiting, s.resource.name)
 	s.informer.publish()
