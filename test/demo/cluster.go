@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	schedulerv1 "k8s.io/kube-scheduler/config/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/quorate/quorate/deploy"
 	"github.com/quorate/quorate/ensemble/membership"
@@ -51,7 +53,7 @@ func startCluster(ctx context.Context, s *stage) error {
 	s.onClose(plane)
 	s.cluster, s.kubeconfig = &cluster{ControlPlane: plane}, plane.Kubeconfig()
 	c := s.cluster
-	if err := c.installAPI(ctx); err != nil {
+	if err := c.install(ctx); err != nil {
 		return err
 	}
 	if err := c.CreateNodes(ctx, lab.Hosts(hostsPerZone, zones...)...); err != nil {
@@ -64,24 +66,36 @@ func startCluster(ctx context.Context, s *stage) error {
 	if err := c.startExtender(ctx, s); err != nil {
 		return err
 	}
-	if _, err := c.StartScheduler(ctx, lab.SchedulerConfig{Configuration: asksExtender(c.extender)}); err != nil {
+	configuration, err := asksExtender(c.extender)
+	if err != nil {
+		return err
+	}
+	if _, err := c.StartScheduler(ctx, lab.SchedulerConfig{Configuration: configuration}); err != nil {
 		return err
 	}
 	s.out.say("All of it serves after %s: %d hosts in %d zones.", time.Since(began).Round(100*time.Millisecond), hostsPerZone*len(zones), len(zones))
 	return nil
 }
 
-// installAPI makes the Ensemble known, and waits until it is served.
-func (c *cluster) installAPI(ctx context.Context) error {
+// install applies what a user applies: the API, the extender's rights, and the
+// policy that makes the scheduler ask about members, whatever their chart says.
+func (c *cluster) install(ctx context.Context) error {
 	root, err := lab.ModuleRoot()
 	if err != nil {
 		return err
 	}
-	if _, err := c.Kubectl(ctx, "apply", "-f", filepath.Join(root, "deploy", deploy.EnsembleCRD)); err != nil {
-		return err
-	}
-	if _, err := c.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd/ensembles.quorate.io"); err != nil {
-		return err
+	for _, file := range []string{
+		deploy.EnsembleCRD, "base/namespace.yaml", "components/scheduler/rbac.yaml", "components/voter-policy/policy.yaml",
+	} {
+		if _, err := c.Kubectl(ctx, "apply", "-f", filepath.Join(root, "deploy", file)); err != nil {
+			return err
+		}
+		if file != deploy.EnsembleCRD {
+			continue
+		}
+		if _, err := c.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd/ensembles.quorate.io"); err != nil {
+			return err
+		}
 	}
 	c.ensembles, err = membership.NewClient(c.RESTConfig())
 	return err
@@ -105,35 +119,77 @@ func (c *cluster) startExtender(ctx context.Context, s *stage) error {
 	if err := lab.BuildProgram(ctx, c.binary, "./cmd/quorate"); err != nil {
 		return err
 	}
-	var err error
+	kubeconfig, err := c.KubeconfigAs("system:serviceaccount:quorate-system:quorate-scheduler",
+		"system:serviceaccounts", "system:serviceaccounts:quorate-system")
+	if err != nil {
+		return err
+	}
 	if c.extender, err = freeAddress(ctx); err != nil {
+		return err
+	}
+	text, err := shipped("quorate.yaml")
+	if err != nil {
+		return err
+	}
+	config := filepath.Join(c.Dir, "quorate.yaml")
+	if err := os.WriteFile(config, text, 0o600); err != nil {
 		return err
 	}
 	process, err := lab.StartProcess(ctx, lab.ProcessConfig{
 		Name: "quorate-extender", Path: c.binary, LogDir: c.Logs(),
-		Args: []string{"serve", "--extender", "--extender-bind-address=" + c.extender, "--kubeconfig=" + c.Kubeconfig()},
+		Args: []string{"serve", "--config=" + config, "--extender-bind-address=" + c.extender, "--kubeconfig=" + kubeconfig},
 	})
 	if err != nil {
 		return err
 	}
 	s.onClose(process)
-	return lab.Await(ctx, time.Minute, "the extender", func(ctx context.Context) error {
+	err = lab.Await(ctx, time.Minute, "the extender", func(ctx context.Context) error {
 		select {
 		case <-process.Done():
-			return lab.Stop(errors.New("it ended; see " + process.Log()))
+			return lab.Stop(errors.New("it ended"))
 		default:
 			return answers(ctx, "http://"+c.extender+"/readyz")
 		}
 	})
+	if err != nil {
+		log, _ := os.ReadFile(process.Log())
+		return fmt.Errorf("%w; the end of its log:\n%s", err, log[max(0, len(log)-2000):])
+	}
+	return nil
 }
 
-// asksExtender is the scheduler's configuration: the extenders entry is all of it.
-func asksExtender(address string) *schedulerv1.KubeSchedulerConfiguration {
-	return &schedulerv1.KubeSchedulerConfiguration{Extenders: []schedulerv1.Extender{{
-		URLPrefix: "http://" + address, FilterVerb: "filter", PrioritizeVerb: "prioritize", Weight: 10,
-		NodeCacheCapable: true, HTTPTimeout: metav1.Duration{Duration: time.Second},
-		ManagedResources: []schedulerv1.ExtenderManagedResource{{Name: voterResource, IgnoredByScheduler: true}},
-	}}}
+// asksExtender is the scheduler's configuration as it is shipped, on this port.
+func asksExtender(address string) (*schedulerv1.KubeSchedulerConfiguration, error) {
+	text, err := shipped("scheduler.yaml")
+	if err != nil {
+		return nil, err
+	}
+	var full schedulerv1.KubeSchedulerConfiguration
+	if err := yaml.UnmarshalStrict(text, &full); err != nil {
+		return nil, fmt.Errorf("read scheduler.yaml: %w", err)
+	}
+	if len(full.Extenders) != 1 {
+		return nil, fmt.Errorf("read scheduler.yaml: it has %d extenders", len(full.Extenders))
+	}
+	full.Extenders[0].URLPrefix = "http://" + address
+	return &schedulerv1.KubeSchedulerConfiguration{Extenders: full.Extenders}, nil
+}
+
+// shipped is a file of the ConfigMap that goes with the scheduler.
+func shipped(file string) ([]byte, error) {
+	const manifest = "components/scheduler/configuration.yaml"
+	text, err := deploy.Files.ReadFile(manifest)
+	if err != nil {
+		return nil, err
+	}
+	var config corev1.ConfigMap
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		return nil, fmt.Errorf("read %s: %w", manifest, err)
+	}
+	if config.Data[file] == "" {
+		return nil, fmt.Errorf("read %s: it has no %s", manifest, file)
+	}
+	return []byte(config.Data[file]), nil
 }
 
 // freeAddress is one of loopback that nobody listens on at this moment.

@@ -18,6 +18,7 @@ import (
 type state struct {
 	picture   picture
 	perZone   map[string]int // bound members
+	alive     map[string]int // those of them that serve
 	members   int
 	unplaced  int
 	serving   int
@@ -34,7 +35,7 @@ func (c *cluster) look(ctx context.Context, app string) (state, error) {
 	if err != nil {
 		return state{}, err
 	}
-	st := state{perZone: map[string]int{}, members: len(pods.Items)}
+	st := state{perZone: map[string]int{}, alive: map[string]int{}, members: len(pods.Items)}
 	onNode := map[string][]voter{}
 	zoneOf, lost := map[string]string{}, map[string]bool{}
 	for _, n := range nodes.Items {
@@ -45,6 +46,7 @@ func (c *cluster) look(ctx context.Context, app string) (state, error) {
 		v := c.voter(ctx, pod, lost[pod.Spec.NodeName])
 		if v.health == synced {
 			st.serving++
+			st.alive[zoneOf[pod.Spec.NodeName]]++
 			st.hasLeader = st.hasLeader || v.role == "leader"
 		}
 		if pod.Spec.NodeName == "" {
@@ -133,19 +135,28 @@ func (st *state) split() string {
 
 // caption says what the picture means.
 func (st *state) caption(app string) string {
+	return fmt.Sprintf("%s: %s over the zones, %d of %d serve, quorum %d: %s",
+		app, st.split(), st.serving, replicas, replicas/2+1, st.verdict())
+}
+
+func (st *state) verdict() string {
 	const quorum = replicas/2 + 1
 	name, n := st.worst()
-	verdict := good.Render("any zone may be lost")
-	if replicas-n < quorum {
-		verdict = bad.Render(fmt.Sprintf("losing %s loses the quorum", name))
+	spare := true // also with those that are away already
+	for _, alive := range st.alive {
+		spare = spare && st.serving-alive >= quorum
 	}
-	if st.serving < quorum {
-		verdict = bad.Render("no quorum: nobody serves")
-		if st.serving > 0 || st.unplaced > 0 || st.members < replicas {
-			verdict = fair.Render("no quorum yet")
-		}
+	switch {
+	case st.serving == 0 && st.unplaced == 0 && st.members == replicas:
+		return bad.Render("no quorum: nobody serves")
+	case st.serving < quorum:
+		return fair.Render("no quorum yet")
+	case replicas-n < quorum:
+		return bad.Render(fmt.Sprintf("losing %s loses the quorum", name))
+	case !spare:
+		return fair.Render("the quorum is there, with none to spare for a zone")
 	}
-	return fmt.Sprintf("%s: %s over the zones, %d of %d serve, quorum %d: %s", app, st.split(), st.serving, replicas, quorum, verdict)
+	return good.Render("any zone may be lost")
 }
 
 // awaitMembers draws an ensemble until it is as holds says.

@@ -7,8 +7,10 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/quorate/quorate/ensemble/v1alpha1"
 	"github.com/quorate/quorate/test/lab"
 )
 
@@ -27,7 +29,7 @@ func placeSafely(ctx context.Context, s *stage) error {
 	if err := s.cluster.createEnsemble(ctx, ensembleOf(guarded)); err != nil {
 		return err
 	}
-	if err := s.cluster.create(ctx, zooKeeper(guarded, replicas, asVoter)); err != nil {
+	if err := s.cluster.create(ctx, zooKeeper(guarded, replicas, unchanged)); err != nil {
 		return err
 	}
 	st, err := s.awaitMembers(ctx, guarded, allServe)
@@ -141,7 +143,8 @@ func loseMajority(ctx context.Context, s *stage) error {
 func askTheImpossible(ctx context.Context, s *stage) error {
 	const name = "pair"
 	s.out.say("The same ensemble may only use two zones. One of them must hold a majority, so it can't be safe:")
-	if err := s.cluster.createEnsemble(ctx, ensembleOf(name)); err != nil {
+	demand := ensembleOf(name, v1alpha1.TopologyLevel{TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: v1alpha1.DoNotSchedule})
+	if err := s.cluster.createEnsemble(ctx, demand); err != nil {
 		return err
 	}
 	if err := s.cluster.create(ctx, zooKeeper(name, replicas, twoZones)); err != nil {
@@ -180,7 +183,8 @@ func (s *stage) describe(ctx context.Context, pod, want string) error {
 		return err
 	}
 	s.out.say("What the user reads, kubectl describe pod %s:", pod)
-	s.out.quote(wrapped(events, 110))
+	lines := strings.Split(strings.TrimSpace(events), "\n")
+	s.out.quote(wrapped(lines[len(lines)-1], 100))
 	return nil
 }
 

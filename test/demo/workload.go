@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -11,9 +13,11 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/quorate/quorate/ensemble/v1alpha1"
+	"github.com/quorate/quorate/test/lab"
 )
 
-// voterResource is what member pods request, so that the scheduler asks about them.
+// voterResource is what member pods request, as the shipped policy has it, so that the
+// scheduler asks about them.
 const voterResource = "quorate.io/voter"
 
 // namespace of the demo's workloads.
@@ -42,12 +46,8 @@ func zooKeeper(name string, members int32, change func(*corev1.PodSpec)) *appsv1
 	}
 }
 
-// asVoter makes the scheduler ask where the pod may go.
-func asVoter(spec *corev1.PodSpec) {
-	one := resource.MustParse("1")
-	spec.Containers[0].Resources.Requests[voterResource] = one
-	spec.Containers[0].Resources.Limits = corev1.ResourceList{voterResource: one}
-}
+// unchanged is a chart as it comes: it knows nothing of quorums.
+func unchanged(*corev1.PodSpec) {}
 
 // spread is what charts offer instead: topologySpreadConstraints over zones.
 func spread(name string) func(*corev1.PodSpec) {
@@ -61,7 +61,6 @@ func spread(name string) func(*corev1.PodSpec) {
 
 // twoZones is a cluster of two zones, seen from a pod.
 func twoZones(spec *corev1.PodSpec) {
-	asVoter(spec)
 	spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
 		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
 			MatchExpressions: []corev1.NodeSelectorRequirement{{
@@ -71,14 +70,15 @@ func twoZones(spec *corev1.PodSpec) {
 	}}
 }
 
-// ensembleOf names the members and the failure domains that no quorum may depend on.
-func ensembleOf(name string) *v1alpha1.Ensemble {
+// ensembleOf names the members, and the failure domains that no quorum may depend
+// on; none: hosts, and zones where the nodes show enough of them.
+func ensembleOf(name string, levels ...v1alpha1.TopologyLevel) *v1alpha1.Ensemble {
 	return &v1alpha1.Ensemble{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
 		Spec: v1alpha1.EnsembleSpec{
 			System:   v1alpha1.ZooKeeper,
 			Selector: v1alpha1.Selector{MatchLabels: map[string]v1alpha1.LabelValue{"app": v1alpha1.LabelValue(name)}},
-			Topology: []v1alpha1.TopologyLevel{{TopologyKey: corev1.LabelHostname}, {TopologyKey: corev1.LabelTopologyZone}},
+			Topology: levels,
 		},
 	}
 }
@@ -95,7 +95,27 @@ func (c *cluster) createEnsemble(ctx context.Context, e *v1alpha1.Ensemble) erro
 	if err != nil {
 		return fmt.Errorf("create Ensemble %s: %w", e.Name, err)
 	}
-	return nil
+	return c.awaitPolicy(ctx, e)
+}
+
+// awaitPolicy waits until the API server, which learns of policies and Ensembles a
+// moment late, makes voters of the Ensemble's pods.
+func (c *cluster) awaitPolicy(ctx context.Context, e *v1alpha1.Ensemble) error {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: e.Name + "-", Labels: map[string]string{"app": e.Name}},
+		Spec:       zooKeeper(e.Name, 1, unchanged).Spec.Template.Spec,
+	}
+	try := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	return lab.Await(ctx, time.Minute, "the policy to see Ensemble "+e.Name, func(ctx context.Context) error {
+		made, err := c.Client.CoreV1().Pods(e.Namespace).Create(ctx, pod, try)
+		if err != nil {
+			return err
+		}
+		if _, ok := made.Spec.Containers[0].Resources.Requests[voterResource]; !ok {
+			return errors.New("pods do not request " + voterResource + " yet")
+		}
+		return nil
+	})
 }
 
 // remove deletes a workload and waits until its pods are gone.
