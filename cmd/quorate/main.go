@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"k8s.io/component-base/version"
 )
 
 func main() {
@@ -30,7 +31,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newServe(), newElect(), newGuard(), newLeaders())
+	root.Version = version.Get().GitVersion
+	root.AddCommand(newServe(), newElect(), newGuard(), newLeaders(), newInstall())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

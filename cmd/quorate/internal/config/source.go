@@ -14,7 +14,7 @@ import (
 
 // Reloaded are the fields, with all below them, that take effect in a running
 // process. Changes of any other wait for a restart.
-var Reloaded = []string{"logging.verbosity", "logging.vmodule", "selfAudit", "statusController.leaderElection"}
+var Reloaded = []string{"logging.verbosity", "selfAudit", "statusController.leaderElection"}
 
 // Source is a file that a configuration comes from.
 type Source struct {

@@ -101,6 +101,9 @@ type Certificates struct {
 	SecretName string `json:"secretName"`
 	// ServiceName that the API server calls, for SelfManaged.
 	ServiceName string `json:"serviceName"`
+	// ExtraNames that API servers call us by besides the Service's, for SelfManaged:
+	// where the webhook configuration names a URL.
+	ExtraNames []string `json:"extraNames"`
 	// CAValidity and Validity of what SelfManaged makes.
 	CAValidity metav1.Duration `json:"caValidity"`
 	Validity   metav1.Duration `json:"validity"`
@@ -173,6 +176,9 @@ type Extender struct {
 	// BindLandingTimeout is how long a bind that was given up on may still land: at
 	// least the API server's request timeout.
 	BindLandingTimeout metav1.Duration `json:"bindLandingTimeout"`
+	// SchedulerConfiguration is the file that the scheduler beside us is configured by:
+	// the self-audit looks whether it asks us as it should. Empty: not looked at.
+	SchedulerConfiguration string `json:"schedulerConfiguration"`
 	// SchedulerLease is namespace/name of the Lease that its scheduler is elected by.
 	SchedulerLease string `json:"schedulerLease"`
 }
@@ -233,7 +239,7 @@ func Default() *QuorateConfiguration {
 				RetryPeriod:   span(2 * time.Second),
 				ResourceLock:  "leases",
 				ResourceName:  "quorate-status",
-				ZooKeeper:     ZooKeeper{SessionTimeout: span(15 * time.Second), Tick: span(2 * time.Second)},
+				ZooKeeper:     ZooKeeper{SessionTimeout: span(30 * time.Second), Tick: span(2 * time.Second)},
 			},
 		},
 		Extender: Extender{

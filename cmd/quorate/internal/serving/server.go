@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,7 +71,7 @@ func Run(ctx context.Context, d Drain, servers ...*Server) error {
 	var err error
 	select {
 	case <-ctx.Done():
-		d.wait(ctx, https)
+		d.wait(ctx, servers, https)
 	case err = <-failed:
 	}
 	if d.Ready != nil {
@@ -92,15 +93,19 @@ func serve(h *http.Server, s *Server) error {
 
 // wait drops readiness, lets every answer close its connection, and waits until
 // nobody is sent here any more.
-func (d Drain) wait(ctx context.Context, https []*http.Server) {
+func (d Drain) wait(ctx context.Context, servers []*Server, https []*http.Server) {
 	if d.Ready != nil {
 		d.Ready.Drain()
 	}
-	klog.FromContext(ctx).Info("Shutting down: not ready any more, still serving", "delay", d.Delay)
+	delay := d.Delay
+	if !slices.ContainsFunc(servers, func(s *Server) bool { return !s.Last }) {
+		delay = 0 // nobody is sent here
+	}
+	klog.FromContext(ctx).Info("Shutting down: not ready any more, still serving", "delay", delay)
 	for _, h := range https {
 		h.SetKeepAlivesEnabled(false)
 	}
-	timer := time.NewTimer(d.Delay)
+	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	<-timer.C
 }

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/quorate/quorate/ensemble/membership"
+	"github.com/quorate/quorate/extender"
+)
+
+// addExtender answers the scheduler beside us.
+func (p *process) addExtender(context.Context) error {
+	c := &p.config.Extender
+	client, ensembles, informer, err := p.membership()
+	if err != nil {
+		return err
+	}
+	annotator := extender.NewAnnotator(client)
+	placer := extender.NewPlacer(extender.PlacerConfig{
+		Membership: informer, Poker: annotator, Timing: extender.Timing{Landing: c.BindLandingTimeout.Duration},
+	})
+	resolver := extender.NewResolver(extender.ResolverConfig{Membership: informer, Ensembles: ensembles})
+	registry := prometheus.NewRegistry()
+	server, err := extender.NewServer(extender.ServerConfig{
+		Placer: placer, BindAddress: c.BindAddress, Registry: registry,
+		TLS: extender.TLSFiles{CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile, ClientCAFile: c.TLS.ClientCAFile},
+	})
+	if err != nil {
+		return err
+	}
+	p.gatherers = append(p.gatherers, registry)
+	if namespace, name, ok := strings.Cut(c.SchedulerLease, "/"); ok {
+		watch := &extender.LeaseWatch{Client: client, Lease: types.NamespacedName{Namespace: namespace, Name: name}, Placer: placer}
+		p.parts = append(p.parts, watch.Run)
+	}
+	p.parts = append(p.parts, annotator.Run, resolver.Run, placer.Run, server.Run)
+	return nil
+}
+
+// membership is the informer that all parts ask. It runs, and readiness waits for
+// it, once somebody wants it.
+func (p *process) membership() (kubernetes.Interface, rest.Interface, *membership.Informer, error) {
+	if p.informer != nil {
+		return p.compact, p.ensembles, p.informer, nil
+	}
+	var err error
+	if p.ensembles, err = membership.NewClient(p.rest); err != nil {
+		return nil, nil, nil, err
+	}
+	compact := rest.CopyConfig(p.rest) // the built-in kinds come as protobuf
+	compact.ContentType, compact.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
+	if p.compact, err = kubernetes.NewForConfig(compact); err != nil {
+		return nil, nil, nil, fmt.Errorf("make a client of the API server: %w", err)
+	}
+	p.informer = membership.NewInformer(membership.SourcesOf(p.compact, p.ensembles), nil)
+	p.parts = append(p.parts, p.informer.Run)
+	p.ready.Add("caches", func() error {
+		if waiting := p.informer.Waiting(); len(waiting) > 0 {
+			return errors.New("waiting for " + strings.Join(waiting, ", "))
+		}
+		return nil
+	})
+	return p.compact, p.ensembles, p.informer, nil
+}

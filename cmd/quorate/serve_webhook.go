@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/quorate/quorate/admission"
+	"github.com/quorate/quorate/cmd/quorate/internal/certs"
+	"github.com/quorate/quorate/cmd/quorate/internal/config"
+	"github.com/quorate/quorate/cmd/quorate/internal/serving"
+)
+
+// certificates are what the webhook serves with.
+type certificates interface {
+	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	Start(ctx context.Context) error
+	Ready() error
+}
+
+// addWebhook guards evictions, deletions and scale-downs.
+func (p *process) addWebhook(ctx context.Context) error {
+	c := &p.config.Webhook
+	certificates, err := p.certificates()
+	if err != nil {
+		return err
+	}
+	guard, err := admission.New(admission.Config{
+		Cluster:  admission.Live{Reader: p.live, Writer: p.live},
+		Examiner: p.examiner(), Memory: p.grants,
+		Deadline: c.Deadline.Duration, Events: p.recorder, Metrics: p.registry,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := serving.Listen(ctx, "webhook", c.BindAddress)
+	if err != nil {
+		return err
+	}
+	m := mux{http.NewServeMux()}
+	guard.Register(m)
+	p.servers = append(p.servers, &serving.Server{
+		Name: "webhook", Listener: listener, Handler: m,
+		TLS: &tls.Config{GetCertificate: certificates.GetCertificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}},
+	})
+	p.parts = append(p.parts, certificates.Start)
+	p.ready.Add("certificate", certificates.Ready)
+	return nil
+}
+
+func (p *process) certificates() (certificates, error) {
+	c := &p.config.Webhook.Certificates
+	metrics := certs.NewMetrics(p.registry)
+	if c.Source == config.Files {
+		return certs.NewFiles(c.Directory, 0, metrics)
+	}
+	host := c.ServiceName + "." + p.id.namespace
+	return certs.NewRotator(certs.Config{
+		Client: p.live, Secret: types.NamespacedName{Namespace: p.id.namespace, Name: c.SecretName},
+		Configuration: p.config.Webhook.ConfigurationName,
+		Names:         append([]string{host + ".svc", host + ".svc.cluster.local", host}, c.ExtraNames...),
+		CAValidity:    c.CAValidity.Duration, Validity: c.Validity.Duration,
+		RenewBefore: c.RenewBefore.Duration, Propagation: c.Propagation.Duration,
+		Metrics: metrics,
+	}), nil
+}
+
+// mux is what admission registers with.
+type mux struct{ *http.ServeMux }
+
+// Register implements admission.Mux.
+func (m mux) Register(path string, hook http.Handler) { m.Handle("POST "+path, hook) }
