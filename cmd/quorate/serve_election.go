@@ -13,8 +13,8 @@ import (
 	"github.com/quorate/quorate/leaderelection"
 )
 
-// electionOptions are what the lock's own flags would say.
-func electionOptions(c *config.LeaderElection) (*leaderelection.Options, *componentconfig.LeaderElectionConfiguration) {
+// lockOptions are what the lock's own flags would say.
+func lockOptions(c *config.LeaderElection) (*leaderelection.Options, *componentconfig.LeaderElectionConfiguration) {
 	o := leaderelection.NewOptions()
 	o.Servers, o.SessionTimeout, o.Tick = c.ZooKeeper.Servers, c.ZooKeeper.SessionTimeout.Duration, c.ZooKeeper.Tick.Duration
 	if c.ZooKeeper.Root != "" {
@@ -37,7 +37,7 @@ func validateElection(c *config.QuorateConfiguration) error {
 	if e.ResourceNamespace == "" {
 		e.ResourceNamespace = placeOfProcess().namespace
 	}
-	o, lock := electionOptions(&e)
+	o, lock := lockOptions(&e)
 	if err := o.Validate(lock); err != nil {
 		return fmt.Errorf("statusController.leaderElection: %w", err)
 	}
@@ -50,7 +50,7 @@ func (p *process) openElection(candidate string) election.Open {
 		if c.ResourceNamespace == "" {
 			c.ResourceNamespace = p.id.namespace
 		}
-		o, lock := electionOptions(&c)
+		o, lock := lockOptions(&c)
 		settings := leaderelection.Settings{Identity: candidate, Kubeconfig: p.rest}
 		if c.ResourceLock == leaderelection.Leases {
 			store, err := o.Open(ctx, lock, settings)
