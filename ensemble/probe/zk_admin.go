@@ -22,11 +22,15 @@ type admin struct {
 	// view is the configuration of voting_view, from 3.6, or of conf.
 	view   *Config
 	settle time.Duration
+	// needZxid waits until it is known whether srvr told the zxid.
+	needZxid func() bool
 }
 
 // askAdmin asks an AdminServer. What its version does not know is left out; only
 // monitor must answer. Every answer comes with HTTP status 200, a refusal too.
-func askAdmin(ctx context.Context, dial dialer) (admin, error) {
+// zabstate is asked only where nothing else tells what it does: newer servers first
+// try whether they can reach themselves, which may take half a second.
+func askAdmin(ctx context.Context, dial dialer, needZxid func() bool) (admin, error) {
 	transport := &http.Transport{
 		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		MaxConnsPerHost:        1,
@@ -35,12 +39,12 @@ func askAdmin(ctx context.Context, dial dialer) (admin, error) {
 	}
 	defer transport.CloseIdleConnections()
 	ask := func(command string) (fields, error) { return command200(ctx, transport, command) }
-	a := admin{}
+	a := admin{needZxid: needZxid}
 	err := a.monitor(ask)
 	if err != nil || a.waits {
 		return a, err
 	}
-	for _, more := range []func(func(string) (fields, error)) error{a.configuration, a.initial, a.zabState, a.leader, a.votingView} {
+	for _, more := range []func(func(string) (fields, error)) error{a.configuration, a.initial, a.leader, a.votingView, a.zabState} {
 		if err := more(ask); err != nil && !errors.Is(err, errRefused) {
 			return admin{}, err
 		}
@@ -151,6 +155,9 @@ func (a *admin) initial(ask func(string) (fields, error)) error {
 }
 
 func (a *admin) zabState(ask func(string) (fields, error)) error {
+	if a.state != "" && !a.needZxid() {
+		return nil
+	}
 	f, err := ask("zabstate")
 	if err != nil {
 		return err

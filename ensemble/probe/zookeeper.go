@@ -68,15 +68,15 @@ func (z *ZooKeeper) sources(ctx context.Context, t Target) (best admin, srvr sai
 			srvr, srvrErr = parseSrvr(text)
 		}
 	}()
-	best, bestErr = z.best(ctx, t)
+	best, bestErr = z.best(ctx, t, func() bool { <-done; return srvrErr != nil })
 	<-done
 	return best, srvr, bestErr, srvrErr
 }
 
-func (z *ZooKeeper) best(ctx context.Context, t Target) (admin, error) {
+func (z *ZooKeeper) best(ctx context.Context, t Target, needZxid func() bool) (admin, error) {
 	if z.AdminPort > 0 {
 		half, cancel := halfOf(ctx)
-		a, err := askAdmin(half, z.adminDialer(t))
+		a, err := askAdmin(half, z.adminDialer(t), needZxid)
 		cancel()
 		if err == nil {
 			if !a.waits && a.settle == 0 {

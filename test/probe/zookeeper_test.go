@@ -1,0 +1,196 @@
+// Package probe_test asks real ZooKeeper servers and real etcd members how they are,
+// while they are paused, killed and made to elect.
+package probe_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/quorate/quorate/ensemble/probe"
+	"github.com/quorate/quorate/ensemble/quorum"
+	"github.com/quorate/quorate/test/lab"
+)
+
+func startZooKeeper(t *testing.T, c lab.ZooKeeperConfig) *lab.Ensemble {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	e, err := lab.StartZooKeeper(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+// members are the servers as pods, named by ordinals: zk-0 is server 1.
+func members(e *lab.Ensemble) []probe.Target {
+	var targets []probe.Target
+	for _, s := range e.Servers() {
+		host, _, _ := net.SplitHostPort(s.Addr())
+		name := fmt.Sprintf("zk-%d", s.ID()-1)
+		targets = append(targets, probe.Target{Name: name, UID: types.UID(name), IP: netip.MustParseAddr(host), Ready: true})
+	}
+	return targets
+}
+
+// look asks all of them, in two seconds at most.
+func look(ctx context.Context, p probe.Prober, targets []probe.Target, r probe.Rules) probe.View {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return probe.Judge(probe.Ask(ctx, p, targets), r, time.Now())
+}
+
+// await looks until the view is as wanted.
+func await(t *testing.T, p probe.Prober, targets []probe.Target, r probe.Rules, what string, holds func(*probe.View) bool) probe.View {
+	t.Helper()
+	var v probe.View
+	err := lab.Await(t.Context(), 2*time.Minute, what, func(ctx context.Context) error {
+		if v = look(ctx, p, targets, r); !holds(&v) {
+			return fmt.Errorf("known=%t (%s), %d synced, %d unseen, doubt %d, members %+v", v.Known, v.Reason, v.Synced.Len(), v.Unseen.Len(), v.Doubt, shown(&v))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func shown(v *probe.View) (all []string) {
+	for i := range v.Members {
+		m := &v.Members[i]
+		all = append(all, fmt.Sprintf("%s id=%s %s %s %s via %s", m.Name, m.ServerID, m.Role, m.Health, m.Reason, m.Answer.Source))
+	}
+	return all
+}
+
+func synced(n int) func(*probe.View) bool {
+	return func(v *probe.View) bool { return v.Known && v.Synced.Len() == n && v.Doubt == 0 }
+}
+
+// Whatever the servers let us ask, the same is found: who leads, who votes, who is
+// which server, and what a loss would leave.
+func TestZooKeeperSources(t *testing.T) {
+	cases := map[string]struct {
+		config lab.ZooKeeperConfig
+		source string
+		settle time.Duration // told, or the default
+	}{
+		"AdminServer":             {lab.ZooKeeperConfig{Voters: 3, Observers: 1}, "AdminServer", 5 * time.Second},
+		"mntr":                    {lab.ZooKeeperConfig{Voters: 3, Observers: 1, NoAdmin: true}, "mntr", 5 * time.Second},
+		"srvr, nothing else":      {lab.ZooKeeperConfig{Voters: 3, Observers: 1, NoAdmin: true, Whitelist: "srvr"}, "srvr", 10 * time.Second},
+		"AdminServer, srvr alone": {lab.ZooKeeperConfig{Voters: 3, Whitelist: "srvr"}, "AdminServer", 10 * time.Second},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			e := startZooKeeper(t, c.config)
+			p := &probe.ZooKeeper{ClientPort: 2181}
+			if !c.config.NoAdmin {
+				p.AdminPort = 8080
+			}
+			targets := members(e)
+			// The first answers of a cold AdminServer come too late: the next source is
+			// believed for that time.
+			v := await(t, p, targets, probe.Rules{}, "all in sync, through the best source", func(v *probe.View) bool {
+				return synced(3)(v) && !slices.ContainsFunc(v.Members, func(m probe.Member) bool { return m.Answer.Source != c.source })
+			})
+			if !v.Live || v.Voters().Len() != 3 || v.Size() != 2 || v.Changing || len(v.Strangers) != 0 || v.Settle != c.settle {
+				t.Errorf("got live=%t voters=%d quorum=%d changing=%t strangers=%v settle=%s", v.Live, v.Voters().Len(), v.Size(), v.Changing, v.Strangers, v.Settle)
+			}
+			leader, err := e.Leader(t.Context())
+			if err != nil || v.Members[v.Leader].ServerID != strconv.Itoa(leader.ID()) {
+				t.Errorf("leader is server %s, want %d (%v)", v.Members[v.Leader].ServerID, leader.ID(), err)
+			}
+			for i := range v.Members {
+				m := &v.Members[i]
+				if m.ServerID != strconv.Itoa(i+1) || m.Votes != (i < 3) || (m.Role == probe.Observer) != (i == 3) {
+					t.Errorf("got %s, votes=%t, want server %d", shown(&v)[i], m.Votes, i+1)
+				}
+			}
+			if got := v.Without(quorum.SetOf(0), 0); got != quorum.Safe {
+				t.Errorf("losing one of three: %s, want Safe", got)
+			}
+			if got := v.Without(quorum.SetOf(0, 1), 0); got != quorum.Unsafe {
+				t.Errorf("losing two of three: %s, want Unsafe", got)
+			}
+		})
+	}
+}
+
+// A follower that hangs is unseen, not gone; one that was killed and comes back is
+// in sync again; with its leader gone the ensemble finds another one.
+func TestZooKeeperThroughFaults(t *testing.T) {
+	e := startZooKeeper(t, lab.ZooKeeperConfig{Voters: 3})
+	p := &probe.ZooKeeper{ClientPort: 2181, AdminPort: 8080}
+	targets := members(e)
+	v := await(t, p, targets, probe.Rules{}, "all in sync", synced(3))
+
+	leader := v.Leader
+	follower := (leader + 1) % 3
+	other := (leader + 2) % 3
+	if err := e.Servers()[follower].Process().Pause(); err != nil {
+		t.Fatal(err)
+	}
+	v = await(t, p, targets, probe.Rules{}, "a paused follower to be unseen", func(v *probe.View) bool {
+		return v.Known && v.Synced.Len() == 2 && v.Members[follower].Health == probe.Unseen
+	})
+	if got := v.Without(quorum.SetOf(other), 0); got != quorum.Unknown {
+		t.Errorf("losing another one while one hangs: %s, want Unknown", got)
+	}
+	if got := v.Without(quorum.SetOf(follower), 0); got != quorum.Safe {
+		t.Errorf("losing the one that hangs: %s, want Safe", got)
+	}
+	if err := e.Servers()[follower].Process().Resume(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, p, targets, probe.Rules{}, "it to be back", synced(3))
+
+	if err := e.Servers()[leader].Process().Kill(); err != nil {
+		t.Fatal(err)
+	}
+	v = await(t, p, targets, probe.Rules{}, "another leader", func(v *probe.View) bool {
+		return v.Known && v.Leader != leader && v.Synced.Len() == 2
+	})
+	if m := v.Members[leader]; m.Health != probe.Unseen || m.Reason != "connection refused" || m.ServerID != strconv.Itoa(leader+1) {
+		t.Errorf("the killed one: %s", shown(&v)[leader])
+	}
+	if err := e.Servers()[leader].Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, p, targets, probe.Rules{}, "all back", synced(3))
+}
+
+// Groups and weights are read from the servers: a quorum is a majority of weight in
+// a majority of groups.
+func TestZooKeeperGroups(t *testing.T) {
+	subnet, err := lab.ClaimSubnet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { subnet.Close() })
+	var c lab.ZooKeeperConfig
+	for id := 1; id <= 3; id++ {
+		c.Members = append(c.Members, lab.ZooKeeperMember{ID: id, Host: subnet.Addr(id), Group: 1, Weight: map[int]int{1: 3, 2: 1, 3: 1}[id]})
+	}
+	e := startZooKeeper(t, c)
+	v := await(t, &probe.ZooKeeper{ClientPort: 2181, AdminPort: 8080}, members(e), probe.Rules{}, "all in sync", synced(3))
+	if got := v.Without(quorum.SetOf(1, 2), 0); got != quorum.Safe {
+		t.Errorf("the heavy one alone: %s, want Safe", got)
+	}
+	if got := v.Without(quorum.SetOf(0), 0); got != quorum.Unsafe {
+		t.Errorf("without the heavy one: %s, want Unsafe", got)
+	}
+}
