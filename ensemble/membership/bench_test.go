@@ -82,7 +82,7 @@ func other(i int) *corev1.Pod {
 			Labels:          map[string]string{"app.kubernetes.io/name": app, "app.kubernetes.io/instance": app, "app.kubernetes.io/managed-by": "Helm", "pod-template-hash": "6d4cf56db6"},
 			Annotations:     map[string]string{"checksum/config": strings.Repeat("0", 64)},
 			OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: app, UID: "00000000-0000-1111-0000-000000000000", Controller: &yes}},
-			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "kube-controller-manager", FieldsV1: &metav1.FieldsV1{Raw: []byte(strings.Repeat("x", 2500))}}},
+			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "kube-controller-manager", FieldsV1: metav1.NewFieldsV1(strings.Repeat("x", 2500))}},
 		},
 		Spec:   corev1.PodSpec{NodeName: fleetNode(i), SchedulerName: "default-scheduler", ServiceAccountName: "default"},
 		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1"},

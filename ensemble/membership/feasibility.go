@@ -36,6 +36,7 @@ func PlacementFeasible(s *Snapshot, e *Ensemble) metav1.Condition {
 				return settled(c, metav1.ConditionFalse, reason, message)
 			case quorum.Unknown:
 				open = fmt.Sprintf("whether %d voters fit the domains of %s is not known: there are too many ways to try", j.Voters, l.Key)
+			case quorum.Safe:
 			}
 		}
 		switch s.feasible(e, j, hard) {
@@ -44,6 +45,7 @@ func PlacementFeasible(s *Snapshot, e *Ensemble) metav1.Condition {
 				"%d voters%s fit each protected level alone but not all at once: no placement leaves a quorum whichever domain is lost; add nodes, or set whenUnsatisfiable: ScheduleAnyway for one level in spec.topology", j.Voters, j.in()))
 		case quorum.Unknown:
 			open = fmt.Sprintf("whether %d voters fit all protected levels at once is not known: there are too many ways to try", j.Voters)
+		case quorum.Safe:
 		}
 	}
 	if open != "" {

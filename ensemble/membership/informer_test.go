@@ -151,7 +151,12 @@ func TestInformerWaits(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- i.Run(ctx) }()
-	defer func() { cancel(); <-done }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
 	waitFor(t, func() bool { return cmp.Equal(i.Waiting(), []string{"persistentvolumes"}) })
 	if i.HasSynced() || i.Snapshot() != nil {
 		t.Error("there is a snapshot although the volumes were not listed")

@@ -1,5 +1,7 @@
 package membership
 
+import "maps"
+
 // label is one label of a node with its value.
 type label struct{ key, value string }
 
@@ -119,9 +121,7 @@ func (ps *pins) candidates(p *pin, all map[string]*nodeRecord) map[string]*nodeR
 	found := map[string]*nodeRecord{}
 	for _, t := range p.affinity.terms {
 		for _, v := range t.indexed.Values {
-			for name, n := range ps.nodes[t.indexed.Key][v] {
-				found[name] = n
-			}
+			maps.Copy(found, ps.nodes[t.indexed.Key][v])
 		}
 	}
 	return found

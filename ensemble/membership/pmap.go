@@ -38,14 +38,6 @@ func (m *pmap[K, V]) all() iter.Seq2[K, V] {
 	}
 }
 
-func (m *pmap[K, V]) len() int {
-	n := 0
-	for _, s := range m.shards {
-		n += len(s)
-	}
-	return n
-}
-
 // with returns a map in which the entries of changed replace those of m; nil
 // entries of drop are taken out.
 func (m *pmap[K, V]) with(changed map[K]V, drop map[K]struct{}) *pmap[K, V] {
