@@ -1,0 +1,236 @@
+package leaderelection_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/fake"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	clienttesting "k8s.io/client-go/testing"
+	clientgo "k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"github.com/quorate/quorate/leaderelection"
+	"github.com/quorate/quorate/leaderelection/zookeepertest"
+)
+
+// leases is an API server's, which compares versions, as client-go's fake does not.
+func leases() coordinationv1client.LeasesGetter {
+	client := fake.NewClientset()
+	var mu sync.Mutex
+	version := 0
+	bump := func(action clienttesting.Action) (bool, runtime.Object, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		write := action.(clienttesting.CreateAction)
+		l := write.GetObject().(*coordinationv1.Lease).DeepCopy()
+		gvr := action.GetResource()
+		old, err := client.Tracker().Get(gvr, l.Namespace, l.Name)
+		if err == nil && action.GetVerb() == "update" && old.(*coordinationv1.Lease).ResourceVersion != l.ResourceVersion {
+			return true, nil, apierrors.NewConflict(schema.GroupResource{Resource: "leases"}, l.Name, fmt.Errorf("version moved"))
+		}
+		version++
+		l.ResourceVersion = strconv.Itoa(version)
+		if action.GetVerb() == "create" {
+			err = client.Tracker().Create(gvr, l, l.Namespace)
+		} else {
+			err = client.Tracker().Update(gvr, l, l.Namespace)
+		}
+		return true, l, err
+	}
+	client.PrependReactor("update", "leases", bump)
+	client.PrependReactor("create", "leases", bump)
+	return client.CoordinationV1()
+}
+
+// replica of a program in a migration: it knows one store, or both.
+type replica struct {
+	kind string
+	*process
+	kill func() // without a word to anybody
+	stop func() // in peace
+	wg   sync.WaitGroup
+}
+
+const (
+	leaseOnly = "leases"
+	both      = "leases-and-zookeeper"
+	zkOnly    = "zookeeper"
+)
+
+type migration struct {
+	tree   *zookeepertest.Tree
+	leases coordinationv1client.LeasesGetter
+	h      *history
+	n      int
+}
+
+func (m *migration) start(t *testing.T, kind string) *replica {
+	t.Helper()
+	m.n++
+	r := &replica{kind: kind}
+	name := fmt.Sprintf("%s-%d", kind, m.n)
+	var l resourcelock.Interface
+	if kind == leaseOnly {
+		r.process = &process{name: name, history: m.h}
+		l = &resourcelock.LeaseLock{
+			LeaseMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x"}, Client: m.leases,
+			LockConfig: resourcelock.ResourceLockConfig{Identity: name},
+		}
+	} else {
+		r.process = join(t, m.tree, m.h, name)
+		lock := lockOf(t, r.process)
+		l = leaderelection.NewBridge(lock, m.leases, kind == zkOnly)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	dead := make(chan struct{})
+	r.stop = sync.OnceFunc(func() { cancel(); r.wg.Wait() })
+	r.kill = sync.OnceFunc(func() {
+		close(dead)
+		m.h.stop(name)
+		if r.session != nil {
+			r.client().Cut()
+		}
+		cancel()
+	})
+	r.wg.Go(func() { m.elect(ctx, t, name, &mortal{l, dead}, dead) })
+	return r
+}
+
+// mortal does nothing any more once its process is dead.
+type mortal struct {
+	resourcelock.Interface
+	dead chan struct{}
+}
+
+func (m *mortal) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	select {
+	case <-m.dead:
+		return context.Canceled
+	default:
+		return m.Interface.Update(ctx, r)
+	}
+}
+
+func (m *mortal) RecordEvent(string) {}
+
+func (m *migration) elect(ctx context.Context, t *testing.T, name string, l resourcelock.Interface, dead chan struct{}) {
+	var working sync.WaitGroup
+	for ctx.Err() == nil {
+		e, err := clientgo.NewLeaderElector(clientgo.LeaderElectionConfig{
+			Lock: l, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second, ReleaseOnCancel: true,
+			Callbacks: clientgo.LeaderCallbacks{
+				OnStartedLeading: func(ctx context.Context) {
+					working.Add(1)
+					defer working.Done()
+					m.h.mu.Lock()
+					token := int64(len(m.h.tokens) + 1) // Leases have none
+					m.h.mu.Unlock()
+					select {
+					case <-dead:
+						return
+					default:
+					}
+					m.h.start(name, token)
+					<-ctx.Done()
+					m.h.stop(name)
+				},
+				OnStoppedLeading: func() {},
+			},
+		})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		e.Run(ctx)
+		working.Wait()
+	}
+}
+
+// A rolling update from Leases to ZooKeeper and back, replicas killed or stopped at
+// every step: never two leaders, and always one in the end.
+func TestMigrationThereAndBack(t *testing.T) {
+	runs := 2
+	if os.Getenv("QUORATE_CHAOS") != "" {
+		runs *= 20
+	}
+	for range runs {
+		synctest.Test(t, func(t *testing.T) {
+			m := &migration{tree: zookeepertest.NewTree(timeout), leases: leases(), h: newHistory()}
+			var running []*replica
+			for range 3 {
+				running = append(running, m.start(t, leaseOnly))
+			}
+			for _, kind := range []string{both, zkOnly, both, leaseOnly} {
+				for i := range running {
+					old := running[i]
+					running[i] = m.start(t, kind) // surge: the new one is there first
+					pass(time.Duration(rand.IntN(20_000)) * time.Millisecond)
+					if rand.IntN(2) == 0 {
+						old.kill()
+					}
+					old.stop()
+					pass(time.Duration(rand.IntN(40_000)) * time.Millisecond)
+				}
+				await(t, 3*time.Minute, "a leader that knows "+kind, func() bool { return m.h.leader() != "" })
+				if kind == zkOnly {
+					forgottenReplica(t, m)
+				}
+			}
+			for _, r := range running {
+				r.stop()
+			}
+			m.h.check(t)
+		})
+	}
+}
+
+// forgottenReplica knows only the Lease, and cannot lead beside one that knows only
+// ZooKeeper: the tombstone is in its way.
+func forgottenReplica(t *testing.T, m *migration) {
+	t.Helper()
+	l, err := m.leases.Leases("ns").Get(t.Context(), "x", metav1.GetOptions{})
+	if err != nil || l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity != leaderelection.Tombstone {
+		t.Fatalf("Lease after the migration: %+v, %v", l, err)
+	}
+	before := len(m.h.order())
+	forgotten := m.start(t, leaseOnly)
+	pass(10 * time.Minute)
+	if got := m.h.order(); len(got) != before {
+		t.Errorf("leaders beside the tombstone: %v", got[before:])
+	}
+	forgotten.stop()
+}
+
+// The way back without the step between: the tombstone is taken away by hand.
+func TestUnseal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &migration{tree: zookeepertest.NewTree(timeout), leases: leases(), h: newHistory()}
+		zk := m.start(t, zkOnly)
+		await(t, time.Minute, "a leader", func() bool { return m.h.leader() != "" })
+		zk.stop()
+		old := m.start(t, leaseOnly)
+		pass(time.Minute)
+		if l := m.h.leader(); l != "" {
+			t.Errorf("%s leads though the Lease is sealed", l)
+		}
+		if err := leaderelection.Unseal(t.Context(), m.leases, "ns", "x"); err != nil {
+			t.Fatal(err)
+		}
+		await(t, time.Minute, "a leader by the Lease", func() bool { return m.h.leader() != "" })
+		old.stop()
+		m.h.check(t)
+	})
+}
