@@ -1,0 +1,152 @@
+package zookeeper_test
+
+import (
+	"encoding/binary"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// server is a ZooKeeper server as far as a handshake and pings go: it grants
+// sessions, and answers each request as its test wants.
+type server struct {
+	net.Listener
+	timeout  time.Duration
+	accepted atomic.Int32
+	hang     atomic.Bool // accept, and say nothing
+	expire   atomic.Bool // say that the session is over
+	mute     atomic.Bool // answer nothing after the handshake
+	answer   func(s *server, op int32, body []byte) (errCode int32, ok bool)
+
+	mu    sync.Mutex // guards below
+	seen  []int64    // sessions of the requests other than pings, by op
+	ops   []int32
+	conns []net.Conn
+	next  int64
+}
+
+func serve(t *testing.T, timeout time.Duration) *server {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{Listener: l, timeout: timeout, next: 1000}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.accepted.Add(1)
+			s.mu.Lock()
+			s.conns = append(s.conns, c)
+			s.mu.Unlock()
+			wg.Go(func() { s.talk(c) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		s.disconnect()
+		wg.Wait()
+	})
+	return s
+}
+
+// disconnect all clients.
+func (s *server) disconnect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.conns {
+		c.Close()
+	}
+	s.conns = nil
+}
+
+func (s *server) sessions() []int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]int64(nil), s.seen...)
+}
+
+func (s *server) talk(c net.Conn) {
+	defer c.Close()
+	hello, err := packet(c)
+	if err != nil {
+		return
+	}
+	if s.hang.Load() {
+		_, _ = io.Copy(io.Discard, c)
+		return
+	}
+	session := int64(binary.BigEndian.Uint64(hello[16:24]))
+	if session == 0 {
+		s.mu.Lock()
+		s.next++
+		session = s.next
+		s.mu.Unlock()
+	}
+	timeout := s.timeout
+	if s.expire.Load() {
+		session, timeout = 0, 0
+	}
+	welcome := binary.BigEndian.AppendUint32(nil, 0)
+	welcome = binary.BigEndian.AppendUint32(welcome, uint32(timeout/time.Millisecond))
+	welcome = binary.BigEndian.AppendUint64(welcome, uint64(session))
+	welcome = binary.BigEndian.AppendUint32(welcome, 16)
+	send(c, append(welcome, make([]byte, 16)...))
+	if session == 0 {
+		return
+	}
+	for {
+		p, err := packet(c)
+		if err != nil {
+			return
+		}
+		if s.mute.Load() {
+			continue
+		}
+		if !s.reply(c, session, p) {
+			return
+		}
+	}
+}
+
+func (s *server) reply(c net.Conn, session int64, p []byte) bool {
+	xid, op := binary.BigEndian.Uint32(p[0:4]), int32(binary.BigEndian.Uint32(p[4:8]))
+	var code int32
+	if op != 11 { // a ping
+		s.mu.Lock()
+		s.seen, s.ops = append(s.seen, session), append(s.ops, op)
+		s.mu.Unlock()
+		if s.answer != nil {
+			var ok bool
+			if code, ok = s.answer(s, op, p[8:]); !ok {
+				return false
+			}
+		}
+	}
+	head := binary.BigEndian.AppendUint32(nil, xid)
+	head = binary.BigEndian.AppendUint64(head, 1)
+	head = binary.BigEndian.AppendUint32(head, uint32(code))
+	send(c, append(head, make([]byte, 128)...))
+	return true
+}
+
+func packet(c net.Conn) ([]byte, error) {
+	var size [4]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		return nil, err
+	}
+	p := make([]byte, binary.BigEndian.Uint32(size[:]))
+	_, err := io.ReadFull(c, p)
+	return p, err
+}
+
+func send(c net.Conn, p []byte) {
+	_, _ = c.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(p))), p...))
+}
