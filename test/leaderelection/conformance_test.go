@@ -1,0 +1,52 @@
+package leaderelection
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	lock "github.com/quorate/quorate/leaderelection"
+	"github.com/quorate/quorate/leaderelection/conformance"
+	"github.com/quorate/quorate/test/lab"
+)
+
+// Ours, on real ZooKeeper: no defect is excused.
+func TestLockConforms(t *testing.T) {
+	e := ensemble(t, lab.ZooKeeperConfig{})
+	n := 0
+	conformance.Suite{
+		Election: func(t *testing.T) func(*testing.T, string) resourcelock.Interface {
+			n++
+			name := fmt.Sprintf("e%d", n)
+			return func(t *testing.T, identity string) resourcelock.Interface {
+				l, err := lock.New(lock.Config{
+					Session: session(t, e.Connect()), Namespace: "lab", Name: name, Identity: identity, StopsFirst: true, StopTime: stopTime,
+					RenewDeadline: 2 * time.Second, RetryPeriod: 500 * time.Millisecond,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l
+			}
+		},
+	}.Run(t)
+}
+
+func session(t *testing.T, servers string) *lock.Session {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	s, err := lock.Dial(ctx, lock.SessionConfig{Servers: servers, Timeout: 8 * time.Second, Tick: tick})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}

@@ -1,0 +1,234 @@
+package leaderelection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	lock "github.com/quorate/quorate/leaderelection"
+	"github.com/quorate/quorate/test/lab"
+)
+
+const (
+	tick     = 500 * time.Millisecond
+	timeout  = 4 * time.Second
+	stopTime = 500 * time.Millisecond
+	patience = 90 * time.Second
+)
+
+// ensemble of real servers, ended with the test.
+func ensemble(t *testing.T, cfg lab.ZooKeeperConfig) *lab.Ensemble {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cfg.TickTime = tick
+	e, err := lab.StartZooKeeper(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+// follower of an ensemble, and the servers that are not it.
+func follower(t *testing.T, e *lab.Ensemble) (f *lab.Server, others string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	leader, err := e.Leader(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range e.Servers() {
+		switch {
+		case s != leader && f == nil:
+			f = s
+		case others == "":
+			others = s.Addr()
+		default:
+			others += "," + s.Addr()
+		}
+	}
+	return f, others
+}
+
+// history of who acted when, on the machine's one monotonic clock.
+type history struct {
+	mu      sync.Mutex // guards below
+	acting  map[string]int64
+	highest int64
+	faults  []string
+}
+
+func newHistory() *history { return &history{acting: map[string]int64{}} }
+
+func (h *history) start(name string, token int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.acting) > 0 {
+		h.faults = append(h.faults, fmt.Sprintf("%s (token %d) acts beside %v", name, token, h.acting))
+	}
+	if token <= h.highest {
+		h.faults = append(h.faults, fmt.Sprintf("%s has token %d after %d", name, token, h.highest))
+	}
+	h.acting[name], h.highest = token, max(token, h.highest)
+}
+
+func (h *history) stop(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.acting, name)
+}
+
+func (h *history) leader() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for n := range h.acting {
+		return n
+	}
+	return ""
+}
+
+func (h *history) check(t *testing.T) {
+	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, f := range h.faults {
+		t.Error(f)
+	}
+	h.faults = nil
+}
+
+// process runs for an election again and again, by Run, until leave.
+type process struct {
+	name    string
+	session *lock.Session
+	history *history
+	leave   context.CancelFunc
+	terms   chan *lock.Term
+}
+
+func join(t *testing.T, h *history, name, servers string) *process {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	s, err := lock.Dial(ctx, lock.SessionConfig{Servers: servers, Timeout: timeout, Tick: tick})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{name: name, session: s, history: h, terms: make(chan *lock.Term, 100)}
+	running, leave := context.WithCancel(t.Context())
+	p.leave = leave
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for running.Err() == nil {
+			if err := p.run(running); err != nil && errors.Is(err, lock.ErrBudget) {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	t.Cleanup(func() {
+		leave()
+		wg.Wait()
+		if err := s.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func (p *process) run(ctx context.Context) error {
+	cfg := lock.Config{
+		Session: p.session, Namespace: "lab", Name: "x", Identity: p.name, StopTime: stopTime,
+		LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 500 * time.Millisecond,
+	}
+	return lock.Run(ctx, cfg, lock.Callbacks{OnStartedLeading: func(ctx context.Context) {
+		term := lock.TermFrom(ctx)
+		p.terms <- term
+		p.history.start(p.name, term.Token())
+		<-ctx.Done()
+		// The work takes most of the time that it is allowed to.
+		<-time.After(stopTime * 3 / 4)
+		p.history.stop(p.name)
+	}})
+}
+
+// await a condition of real parts.
+func await(t *testing.T, what string, ok func() bool) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for !ok() {
+		if time.Since(begin) > patience {
+			t.Fatalf("%s: not within %v", what, patience)
+		}
+		<-ticker.C
+	}
+	return time.Since(begin)
+}
+
+func awaitLeader(t *testing.T, h *history, name string) {
+	t.Helper()
+	await(t, name+" leads", func() bool { return h.leader() == name })
+}
+
+func rounds(short int) int {
+	if chaos() {
+		return 20 * short
+	}
+	return short
+}
+
+// lead makes p the leader, if the other is.
+func lead(t *testing.T, h *history, p, other *process) {
+	t.Helper()
+	await(t, p.name+" leads", func() bool {
+		switch h.leader() {
+		case p.name:
+			return true
+		case other.name:
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			// Refused where the leader has just changed: asked again then. A standby was
+			// told of the change, and is back in line only after its retry period.
+			_ = other.session.Resign(ctx, "lab", "x")
+			idle(t, 2*time.Second)
+		}
+		return false
+	})
+}
+
+func lastTerm(p *process) *lock.Term {
+	term := <-p.terms
+	for {
+		select {
+		case term = <-p.terms:
+		default:
+			return term
+		}
+	}
+}
+
+func drain(p *process) {
+	for len(p.terms) > 0 {
+		<-p.terms
+	}
+}
+
+// idle for a while: nothing is awaited, time has to pass.
+func idle(t *testing.T, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}
