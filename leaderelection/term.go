@@ -27,7 +27,8 @@ type Term struct {
 
 	mu       sync.Mutex // guards below
 	err      error
-	version  int32 // of the record, as the acquire left it
+	ended    time.Time // with err; zero after a release
+	version  int32     // of the record, as the acquire left it
 	deadline time.Time
 	renewed  time.Time // the elector last renewed
 	proven   chan struct{}
@@ -136,6 +137,9 @@ func (t *Term) lose(why error) {
 		return
 	}
 	t.err = why
+	if !errors.Is(why, ErrReleased) {
+		t.ended = time.Now()
+	}
 	close(t.lost)
 	t.mu.Unlock()
 	t.life.mu.Lock()

@@ -1,0 +1,237 @@
+package leaderelection_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/quorate/quorate/leaderelection"
+	"github.com/quorate/quorate/leaderelection/zookeeper"
+	"github.com/quorate/quorate/leaderelection/zookeepertest"
+)
+
+// Loss cancels the work at once: not at the next renewal, not after a deadline (D2).
+func TestRunCancelsAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		var lost, cancelled time.Time
+		err := leaderelection.Run(t.Context(), p.config(), leaderelection.Callbacks{OnStartedLeading: func(ctx context.Context) {
+			pass(10 * time.Second)
+			lost = time.Now()
+			if _, err := tree.Do(&zookeeper.Delete{Path: election1 + "/owner", Version: zookeeper.AnyVersion}); err != nil {
+				t.Error(err)
+			}
+			<-ctx.Done()
+			cancelled = time.Now()
+			if !errors.Is(context.Cause(ctx), leaderelection.ErrOwnerGone) {
+				t.Errorf("cause: %v", context.Cause(ctx))
+			}
+		}})
+		if !errors.Is(err, leaderelection.ErrOwnerGone) {
+			t.Errorf("Run returned %v, want %v", err, leaderelection.ErrOwnerGone)
+		}
+		if took := cancelled.Sub(lost); took > 0 {
+			t.Errorf("work was cancelled %v after the loss", took)
+		}
+	})
+}
+
+// The lock is released when the work has returned, and never before: work that does
+// not stop keeps it.
+func TestRunReleasesAfterTheWork(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		ctx, cancel := context.WithCancel(t.Context())
+		var order []string
+		err := leaderelection.Run(ctx, p.config(), leaderelection.Callbacks{
+			OnStartedLeading: func(ctx context.Context) {
+				cancel()
+				<-ctx.Done()
+				pass(10 * time.Minute) // far more than it may
+				if got := nodes(tree, "owner"); len(got) != 1 {
+					t.Error("the lock was released while the work went on")
+				}
+				order = append(order, "returned")
+			},
+			OnStoppedLeading: func() {
+				if got := nodes(tree, "owner"); len(got) != 0 {
+					t.Error("OnStoppedLeading before the release")
+				}
+				order = append(order, "stopped")
+			},
+		})
+		if err != nil || strings.Join(order, " ") != "returned stopped" {
+			t.Errorf("Run returned %v; %v", err, order)
+		}
+	})
+}
+
+// Work that ends by itself gives the lock back at once.
+func TestRunEndsWithTheWork(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		begin := time.Now()
+		err := leaderelection.Run(t.Context(), p.config(), leaderelection.Callbacks{OnStartedLeading: func(context.Context) {}})
+		if took := time.Since(begin); err != nil || took > 0 || len(nodes(tree, "owner")) != 0 {
+			t.Errorf("Run returned %v after %v; owners %v", err, took, nodes(tree, "owner"))
+		}
+	})
+}
+
+// An acquire needs a session that is proven well enough to lead for a while.
+func TestAcquireWaitsForAProof(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		l := lockOf(t, p)
+		p.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+			if len(ops) == 1 {
+				if _, ok := ops[0].(*zookeeper.Set); ok {
+					return zookeepertest.LostBefore // no proof comes through
+				}
+			}
+			return zookeepertest.None
+		})
+		pass(20 * time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		won := make(chan error, 1)
+		go func() { won <- l.Create(ctx, recordOf(l)) }()
+		pass(2 * time.Second)
+		synctest.Wait()
+		if got := nodes(tree, "owner"); len(got) != 0 {
+			t.Error("acquired though the session was last proven 20 s ago")
+		}
+		p.client().Inject(nil)
+		if err := <-won; err != nil || l.Term().Valid() != nil {
+			t.Errorf("after a proof: %v, term %v", err, l.Term())
+		}
+	})
+}
+
+// What is written after the loss is refused, by ZooKeeper and by the client.
+func TestFences(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		l := lockOf(t, p)
+		acquire(t, l)
+		term := l.Term()
+		sent := 0
+		client := &http.Client{Transport: &leaderelection.FencedTransport{Term: term, Reads: true, Base: roundTrip(func(*http.Request) (*http.Response, error) {
+			sent++
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+		})}}
+		write := func() error {
+			_, err := tree.Do(term.Fence(), &zookeeper.Create{Path: "/work"})
+			if err == nil {
+				_, err = tree.Do(&zookeeper.Delete{Path: "/work", Version: zookeeper.AnyVersion})
+			}
+			return err
+		}
+		post := func(method string) error {
+			req, err := http.NewRequestWithContext(t.Context(), method, "http://x/y", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := client.Do(req)
+			if err == nil {
+				err = res.Body.Close()
+			}
+			return err
+		}
+		if err := errors.Join(write(), post(http.MethodPost)); err != nil {
+			t.Fatalf("leader's writes: %v", err)
+		}
+		if err := release(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		if err := write(); !errors.Is(err, zookeeper.ErrNoNode) {
+			t.Errorf("fenced write to ZooKeeper after the term: %v", err)
+		}
+		if err := post(http.MethodPost); !errors.Is(err, leaderelection.ErrReleased) || sent != 1 {
+			t.Errorf("fenced request after the term: %v, %d sent", err, sent)
+		}
+		if err := post(http.MethodGet); err != nil {
+			t.Errorf("read after the term: %v", err)
+		}
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tree, reg := zookeepertest.NewTree(timeout), prometheus.NewPedanticRegistry()
+		s, err := leaderelection.Dial(t.Context(), leaderelection.SessionConfig{
+			Timeout: timeout, Tick: tick, Registerer: reg,
+			Open: func(context.Context) (leaderelection.Conn, error) { return tree.Open(), nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close(t.Context())
+		pass(3 * time.Second)
+		p := &process{name: "a", session: s}
+		l := lockOf(t, p)
+		acquire(t, l)
+		cfg := p.config()
+		cfg.Identity = "b"
+		second, err := leaderelection.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		standBy(t, second)
+		synctest.Wait()
+		want := `
+# HELP quorate_leaderelection_acquired_total Terms that began.
+# TYPE quorate_leaderelection_acquired_total counter
+quorate_leaderelection_acquired_total 1
+# HELP quorate_leaderelection_open_access Whether the nodes are open to whoever reaches ZooKeeper.
+# TYPE quorate_leaderelection_open_access gauge
+quorate_leaderelection_open_access 1
+# HELP quorate_leaderelection_session_established Whether there is a ZooKeeper session.
+# TYPE quorate_leaderelection_session_established gauge
+quorate_leaderelection_session_established 1
+# HELP quorate_leaderelection_session_proof_age_seconds Time since the sending of the newest write that was answered; -1 without a session.
+# TYPE quorate_leaderelection_session_proof_age_seconds gauge
+quorate_leaderelection_session_proof_age_seconds 1
+# HELP quorate_leaderelection_standby_position Candidates before this one in the queue.
+# TYPE quorate_leaderelection_standby_position gauge
+quorate_leaderelection_standby_position{election="ns/x"} 0
+`
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "quorate_leaderelection_acquired_total", "quorate_leaderelection_open_access",
+			"quorate_leaderelection_session_established", "quorate_leaderelection_session_proof_age_seconds", "quorate_leaderelection_standby_position"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The health check fails while nothing proves the session, and only then.
+func TestHealth(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		l := lockOf(t, p)
+		acquire(t, l)
+		health := leaderelection.NewHealth("elector", l, 20*time.Second)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://x/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(health.Check(req), p.session.Check()); err != nil {
+			t.Errorf("healthy leader: %v", err)
+		}
+		p.client().Isolate()
+		pass(time.Minute)
+		if health.Check(req) == nil && p.session.Check() == nil {
+			t.Error("healthy without a proof for a minute")
+		}
+	})
+}
