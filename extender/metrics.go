@@ -25,10 +25,14 @@ func newMetrics(reg prometheus.Registerer, p *Placer) *metrics {
 	if reg == nil {
 		return m
 	}
-	reg.MustRegister(m.answers, m.seconds, &holdsCollector{placer: p, desc: prometheus.NewDesc(
-		"quorate_extender_pods", "Unbound pods that hold a place, may still land in a former one, or may be anywhere.",
-		[]string{"state"}, nil)})
+	reg.MustRegister(m.answers, m.seconds, holdsOf(p))
 	return m
+}
+
+func holdsOf(p *Placer) *holdsCollector {
+	return &holdsCollector{placer: p, desc: prometheus.NewDesc(
+		"quorate_extender_pods", "Unbound pods that hold a place, may still land in a former one, or may be anywhere.",
+		[]string{"state"}, nil)}
 }
 
 func (m *metrics) answered(verb, outcome string, d time.Duration) {

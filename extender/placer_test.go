@@ -1,0 +1,127 @@
+package extender
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+)
+
+// A pod that the scheduler heard of first is waited for.
+func TestFilterAwaitsPod(t *testing.T) {
+	w := threeZones()
+	before := w.clone()
+	delete(before.pods, "zk-2")
+	k := &known{}
+	p := startPlacer(t, k, before, nil)
+	p.config.Seen = time.Minute
+	answers := make(chan Answer, 1)
+	go func() { answers <- p.Filter(t.Context(), askFor(w, "zk-2").Pod, []string{"a1"}) }()
+	k.show(w)
+	if a := <-answers; a.Outcome != Placed {
+		t.Errorf("got %v %s, want placed", a.Outcome, a.Message)
+	}
+}
+
+// A pod with the request that no Ensemble selects may be ahead of its Ensemble; an
+// old one is told that it waits for nothing.
+func TestOrphans(t *testing.T) {
+	w := threeZones()
+	p := startPlacer(t, &known{}, w, nil)
+	pod := askFor(w, "zk-0").Pod
+	pod.Labels = nil
+	if a := p.Filter(t.Context(), pod, []string{"a1"}); a.Outcome != Unknown {
+		t.Errorf("a young one: got %v, want unknown", a.Outcome)
+	}
+	pod.CreationTimestamp = metav1.Time{Time: settled.Add(-time.Hour)}
+	a := p.Filter(t.Context(), pod, []string{"a1"})
+	if a.Outcome != Impossible || !strings.Contains(a.Refused["a1"], "no Ensemble in its namespace selects it") {
+		t.Errorf("an old one: got %v %v", a.Outcome, a.Refused)
+	}
+}
+
+// pokes collects who was poked.
+type pokes struct {
+	mu   sync.Mutex // guards below
+	uids []types.UID
+}
+
+func (p *pokes) Poke(_ types.NamespacedName, uid types.UID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.uids = append(p.uids, uid)
+}
+
+func (p *pokes) got() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return fmt.Sprint(p.uids)
+}
+
+// Who was refused for good is poked when the rules of its Ensemble change, once.
+func TestPoke(t *testing.T) {
+	w := threeZones()
+	w.pods["zk-0"].node = "a1"
+	k, poked := &known{}, &pokes{}
+	p := startPlacer(t, k, w, poked)
+	if a := p.Filter(t.Context(), askFor(w, "zk-1").Pod, []string{"a1"}); a.Outcome != Impossible {
+		t.Fatalf("got %v, want impossible", a.Outcome)
+	}
+	for range 2 {
+		w.voters = 5
+		k.show(w)
+		await(t, func() bool { return poked.got() == "[zk-1]" })
+	}
+}
+
+func lease(holder string, transitions int32) *coordinationv1.Lease {
+	return &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{
+		HolderIdentity: &holder, LeaseTransitions: &transitions, LeaseDurationSeconds: ptr.To[int32](15)}}
+}
+
+// When the scheduler's Lease changes hands, pods may land where another instance
+// sent them; a renewal changes nothing.
+func TestLeaseChangesHands(t *testing.T) {
+	w := threeZones()
+	p := startPlacer(t, &known{}, w, nil)
+	for _, c := range []struct {
+		why     string
+		lease   *coordinationv1.Lease
+		doubted int
+	}{
+		{"the first sight", lease("x", 1), 0},
+		{"a renewal", lease("x", 1), 0},
+		{"released", lease("", 1), 3},
+	} {
+		p.seeLease(c.lease)
+		if _, _, doubted := p.Holds(); doubted != c.doubted {
+			t.Errorf("%s: got %d doubted pods, want %d", c.why, doubted, c.doubted)
+		}
+	}
+}
+
+// A Lease that was renewed and is no more may have been taken unseen: nothing is
+// answered until it is seen again. One that was never seen renewed tells nothing.
+func TestLeaseGoesStale(t *testing.T) {
+	v := leaseView{name: "kube-system/kube-scheduler"}
+	v.see(settled, lease("x", 1))
+	if why := v.stale(settled.Add(time.Hour)); why != "" {
+		t.Errorf("left over: got %q, want no objection", why)
+	}
+	v.see(settled, lease("x", 1))
+	if why := v.stale(settled.Add(14 * time.Second)); why != "" {
+		t.Errorf("in time: got %q, want no objection", why)
+	}
+	if why := v.stale(settled.Add(16 * time.Second)); !strings.Contains(why, "not seen renewed for 16s") {
+		t.Errorf("late: got %q", why)
+	}
+	if v.see(settled.Add(20*time.Second), lease("y", 2)) != true || v.stale(settled.Add(20*time.Second)) != "" {
+		t.Error("taken over: want a change, and no objection any more")
+	}
+}
