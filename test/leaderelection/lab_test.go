@@ -188,42 +188,6 @@ func rounds(short int) int {
 	return short
 }
 
-// lead makes p the leader, if the other is.
-func lead(t *testing.T, h *history, p, other *process) {
-	t.Helper()
-	await(t, p.name+" leads", func() bool {
-		switch h.leader() {
-		case p.name:
-			return true
-		case other.name:
-			ctx, cancel := context.WithTimeout(t.Context(), timeout)
-			defer cancel()
-			// Refused where the leader has just changed: asked again then. A standby was
-			// told of the change, and is back in line only after its retry period.
-			_ = other.session.Resign(ctx, "lab", "x")
-			idle(t, 2*time.Second)
-		}
-		return false
-	})
-}
-
-func lastTerm(p *process) *lock.Term {
-	term := <-p.terms
-	for {
-		select {
-		case term = <-p.terms:
-		default:
-			return term
-		}
-	}
-}
-
-func drain(p *process) {
-	for len(p.terms) > 0 {
-		<-p.terms
-	}
-}
-
 // idle for a while: nothing is awaited, time has to pass.
 func idle(t *testing.T, d time.Duration) {
 	t.Helper()
