@@ -19,7 +19,7 @@ import (
 // addExtender answers the scheduler beside us.
 func (p *process) addExtender(context.Context) error {
 	c := &p.config.Extender
-	client, ensembles, informer, err := p.membership()
+	client, _, informer, err := p.membership()
 	if err != nil {
 		return err
 	}
@@ -27,7 +27,6 @@ func (p *process) addExtender(context.Context) error {
 	placer := extender.NewPlacer(extender.PlacerConfig{
 		Membership: informer, Poker: annotator, Timing: extender.Timing{Landing: c.BindLandingTimeout.Duration},
 	})
-	resolver := extender.NewResolver(extender.ResolverConfig{Membership: informer, Ensembles: ensembles})
 	registry := prometheus.NewRegistry()
 	server, err := extender.NewServer(extender.ServerConfig{
 		Placer: placer, BindAddress: c.BindAddress, Registry: registry,
@@ -41,7 +40,7 @@ func (p *process) addExtender(context.Context) error {
 		watch := &extender.LeaseWatch{Client: client, Lease: types.NamespacedName{Namespace: namespace, Name: name}, Placer: placer}
 		p.parts = append(p.parts, watch.Run)
 	}
-	p.parts = append(p.parts, annotator.Run, resolver.Run, placer.Run, server.Run)
+	p.parts = append(p.parts, annotator.Run, placer.Run, server.Run)
 	return nil
 }
 
@@ -61,7 +60,9 @@ func (p *process) membership() (kubernetes.Interface, rest.Interface, *membershi
 		return nil, nil, nil, fmt.Errorf("make a client of the API server: %w", err)
 	}
 	p.informer = membership.NewInformer(membership.SourcesOf(p.compact, p.ensembles), nil)
-	p.parts = append(p.parts, p.informer.Run)
+	// Whoever sees an Ensemble first resolves its topology; the others find it done.
+	keeper := membership.NewKeeper(p.informer, p.ensembles)
+	p.parts = append(p.parts, p.informer.Run, keeper.Run)
 	p.ready.Add("caches", func() error {
 		if waiting := p.informer.Waiting(); len(waiting) > 0 {
 			return errors.New("waiting for " + strings.Join(waiting, ", "))

@@ -116,6 +116,7 @@ func drawEnsemble(t *rapid.T) *v1alpha1.Ensemble {
 		if rapid.Bool().Draw(t, "live") {
 			status(3, "zk-0", "zk-1", "kz-0")(e)
 			e.Status.Members[1].Votes = rapid.Bool().Draw(t, "votes")
+			e.Status.Members[1].Role = pick(t, "role", "", "Follower", "Observer")
 		}
 	})
 }

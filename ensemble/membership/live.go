@@ -47,14 +47,13 @@ func (StatusConfig) Live(e *v1alpha1.Ensemble) *Config {
 	stated := statedVotes(e.Spec.Quorum)
 	for _, m := range e.Status.Members {
 		switch {
-		case m.Votes || m.Role == "Leader" || m.Role == "Follower" || m.Role == "Voter":
+		case m.Votes:
 			c.Voters = append(c.Voters, stated.voter(m.Name))
-		case m.Role == "":
+		case m.Role != "Observer" && m.Role != "Learner":
+			// A follower may be none that votes: so ZooKeeper calls one that waits to be
+			// taken into the configuration.
 			c.Maybe = append(c.Maybe, m.Name)
 		}
-	}
-	if len(c.Voters) >= voters {
-		c.Maybe = nil
 	}
 	for len(c.Voters) < voters {
 		c.Voters = append(c.Voters, Voter{})

@@ -160,7 +160,7 @@ func (m *slowModel) judge(e *v1alpha1.Ensemble, out *Ensemble, expected int) {
 			declared.Counts |= quorum.SetOf(i)
 		}
 		for _, s := range e.Status.Members {
-			if s.Name == member.Name && (s.Votes || known < live.Voters && !member.Observer) {
+			if s.Name == member.Name && (s.Votes || known < live.Voters && !member.Observer && s.Role != "Observer") {
 				live.Counts |= quorum.SetOf(i)
 			}
 		}

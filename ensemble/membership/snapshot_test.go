@@ -142,6 +142,13 @@ func TestWhoCountsAndWhere(t *testing.T) {
 			"zk-0 [[a1] [a]]\nzk-1 [[a1] [a]]\nzk-2 [[a1] [a]]\n" +
 				"live: 3 voters, counts zk-0 zk-1 zk-2\ndeclared: 3 voters, counts zk-0 zk-1 zk-2\n",
 		},
+		"a follower that does not vote waits to be taken into the configuration": {
+			objects(setOf("zk", 3), zones("a"), podOf("zk-0", "a1"), podOf("zk-1", "a1"),
+				ensembleOf("zk", status(1, "zk-0", "zk-1"), func(e *v1alpha1.Ensemble) {
+					e.Status.Members[1].Votes, e.Status.Members[1].Role = false, "Follower"
+				})),
+			"zk-0 [[a1] [a]]\nzk-1 [[a1] [a]]\nlive: 1 voters, counts zk-0\ndeclared: 3 voters, counts zk-0 zk-1\n",
+		},
 		"nothing tells how many voters there are": {
 			objects(zones("a"), ensembleOf("zk"), podOf("zk-0", "a1")),
 			"zk-0 [[a1] [a]]\nproblem: no StatefulSet of the members tells how many voters there are; set spec.voters\n",

@@ -104,13 +104,13 @@ func startExtender(t *testing.T, address string) *extenderProcess {
 	informer := membership.NewInformer(membership.SourcesOf(plane.Client, ensembles), nil)
 	annotator := extender.NewAnnotator(plane.Client)
 	placer := extender.NewPlacer(extender.PlacerConfig{Membership: informer, Poker: annotator, Timing: timing})
-	resolver := extender.NewResolver(extender.ResolverConfig{Membership: informer, Ensembles: ensembles})
+	keeper := membership.NewKeeper(informer, ensembles)
 	server, err := extender.NewServer(extender.ServerConfig{Placer: placer, BindAddress: address})
 	if err != nil {
 		t.Fatal(err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range []func(context.Context) error{informer.Run, annotator.Run, placer.Run, resolver.Run, server.Run} {
+	for _, f := range []func(context.Context) error{informer.Run, annotator.Run, placer.Run, keeper.Run, server.Run} {
 		group.Go(func() error { return f(ctx) })
 	}
 	p := &extenderProcess{address: server.Addr().String(), stop: sync.OnceFunc(func() {
