@@ -156,6 +156,9 @@ func carry(next *v1alpha1.EnsembleStatus, before []metav1.Condition, now metav1.
 	}
 }
 
+// ours are the conditions that this package writes.
+var ours = []string{v1alpha1.ConditionQuorate, v1alpha1.ConditionPlacementSafe, v1alpha1.ConditionPlacementFeasible}
+
 // same reports whether a write of next would change nothing that this package owns.
 func same(next, before *v1alpha1.EnsembleStatus) bool {
 	own := func(s *v1alpha1.EnsembleStatus) v1alpha1.EnsembleStatus {
@@ -165,7 +168,9 @@ func same(next, before *v1alpha1.EnsembleStatus) bool {
 		}
 		for _, c := range s.Conditions {
 			c.LastTransitionTime = metav1.Time{}
-			t.Conditions = append(t.Conditions, c)
+			if slices.Contains(ours, c.Type) {
+				t.Conditions = append(t.Conditions, c)
+			}
 		}
 		slices.SortFunc(t.Conditions, func(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) })
 		return t

@@ -164,6 +164,7 @@ func TestSame(t *testing.T) {
 	carry(&first, nil, metav1.NewTime(noon))
 	e.Status = first
 	e.Status.Grants = []v1alpha1.Grant{{PodUID: "x", Name: "elsewhere"}}
+	e.Status.Conditions = append(e.Status.Conditions, metav1.Condition{Type: "Guarded", Status: metav1.ConditionTrue})
 	again := Observe(e, pods, &v)
 	carry(&again, e.Status.Conditions, metav1.NewTime(noon.Add(time.Hour)))
 	if !same(&again, &e.Status) || !again.Conditions[0].LastTransitionTime.Equal(&first.Conditions[0].LastTransitionTime) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -67,29 +68,44 @@ type Reconciler struct {
 	// Pace of looking and writing.
 	Pace Pace
 
+	once    sync.Once
+	failed  error
 	rhythms rhythms
 	metrics *metrics
+	changed chan event.GenericEvent
+}
+
+// Prepare fills in the defaults, registers the metrics and listens to the Membership.
+// It must be called before the Membership runs; a second call does nothing.
+func (r *Reconciler) Prepare() error {
+	r.once.Do(func() {
+		r.Pace = r.Pace.withDefaults()
+		if r.Memory == nil {
+			r.Memory = admission.NewMemory(4096)
+		}
+		if r.Membership != nil {
+			r.listen()
+		}
+		r.metrics, r.failed = newMetrics(r.Metrics, &r.rhythms)
+	})
+	return r.failed
 }
 
 // SetupWithManager adds the controller to the manager. It runs on the elected replica
-// only. It must be called once, before the Membership runs.
+// only. A process that is elected again sets it up with a new manager, once the one
+// before has ended, and with that one's Client.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 	if r.Client == nil || r.Reader == nil || r.Examiner == nil {
 		return errors.New("set up status controller: Client, Reader and Examiner are needed")
 	}
-	r.Pace = r.Pace.withDefaults()
-	if r.Memory == nil {
-		r.Memory = admission.NewMemory(4096)
-	}
-	var err error
-	if r.metrics, err = newMetrics(r.Metrics, &r.rhythms); err != nil {
+	if err := r.Prepare(); err != nil {
 		return fmt.Errorf("set up status controller: %w", err)
 	}
 	b := ctrl.NewControllerManagedBy(mgr).Named("quorate-status").
 		For(&v1alpha1.Ensemble{}, builder.WithPredicates(specOrGrants())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: r.Pace.AtOnce})
 	if r.Membership != nil {
-		b = b.WatchesRawSource(source.Channel(r.changes(), &handler.EnqueueRequestForObject{}))
+		b = b.WatchesRawSource(source.Channel(r.changed, &handler.EnqueueRequestForObject{}))
 	}
 	return b.Complete(r)
 }
@@ -104,20 +120,19 @@ func specOrGrants() predicate.Predicate {
 	}}
 }
 
-// changes are the Ensembles whose pods or nodes changed. What is not taken in time is
-// dropped: the next regular look sees it.
-func (r *Reconciler) changes() <-chan event.GenericEvent {
-	c := make(chan event.GenericEvent, 4096)
+// listen hears of the Ensembles whose pods or nodes changed. What is not taken in time
+// is dropped: the next regular look sees it.
+func (r *Reconciler) listen() {
+	r.changed = make(chan event.GenericEvent, 4096)
 	r.Membership.Listen(func(_ *membership.Snapshot, changed []types.NamespacedName) {
 		for _, key := range changed {
 			e := &v1alpha1.Ensemble{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
 			select {
-			case c <- event.GenericEvent{Object: e}:
+			case r.changed <- event.GenericEvent{Object: e}:
 			default:
 			}
 		}
 	})
-	return c
 }
 
 // Reconcile looks at one Ensemble and writes what is new.
@@ -258,7 +273,7 @@ func (r *Reconciler) placement(e *v1alpha1.Ensemble) (conditions []metav1.Condit
 		}
 	}
 	for _, c := range e.Status.Conditions {
-		if c.Type != v1alpha1.ConditionQuorate {
+		if c.Type == v1alpha1.ConditionPlacementSafe || c.Type == v1alpha1.ConditionPlacementFeasible {
 			conditions = append(conditions, c)
 		}
 	}

@@ -2,12 +2,21 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/quorate/quorate/admission/status"
 	"github.com/quorate/quorate/cmd/quorate/internal/config"
 	"github.com/quorate/quorate/cmd/quorate/internal/election"
+	"github.com/quorate/quorate/ensemble/membership"
+	"github.com/quorate/quorate/ensemble/probe"
 )
 
 // addStatus keeps the status of Ensembles, on the one replica that leads.
@@ -53,9 +62,48 @@ func (p *process) addStatus(context.Context) error {
 	return nil
 }
 
+// knownConfigs is for how long a configuration that was read for the status is not
+// read again. Decisions read it afresh.
+const knownConfigs = time.Minute
+
 // statusWork is what the leader does.
 func (p *process) statusWork() ([]func(context.Context) error, error) {
-	return []func(context.Context) error{p.guardedConditions}, nil
+	_, ensembles, informer, err := p.membership()
+	if err != nil {
+		return nil, err
+	}
+	p.parts = append(p.parts, membership.NewKeeper(informer, ensembles).Run) // on every replica: the first to write wins
+	examiner := p.examiner()
+	examiner.Configs = probe.NewConfigs(4096, knownConfigs)
+	r := &status.Reconciler{
+		Reader: p.live, Examiner: examiner, Membership: informer, Replicas: p.replicas,
+		Memory: p.grants, Events: p.recorder, Metrics: p.registry,
+	}
+	if err := r.Prepare(); err != nil {
+		return nil, err
+	}
+	return []func(context.Context) error{
+		p.guardedConditions,
+		func(ctx context.Context) error { return p.keepStatus(ctx, r) },
+	}, nil
+}
+
+// keepStatus runs the controller while this replica leads. A manager runs once, so
+// that each time has its own.
+func (p *process) keepStatus(ctx context.Context, r *status.Reconciler) error {
+	mgr, err := ctrl.NewManager(p.rest, ctrl.Options{
+		Scheme: p.live.Scheme(), Logger: klog.FromContext(ctx),
+		Metrics:    metricsserver.Options{BindAddress: "0"}, // served with the rest of the process's
+		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
+	})
+	if err != nil {
+		return fmt.Errorf("run status controller: %w", err)
+	}
+	r.Client = mgr.GetClient()
+	if err := r.SetupWithManager(mgr); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
 }
 
 func (p *process) logEnd(ctx context.Context, err error) {
