@@ -22,7 +22,7 @@ func Decide(ev Evidence, ask Ask, t Timing) Decision {
 		d.Message = "the members could not be told apart: more pods match the Ensemble than an ensemble has"
 		return d
 	}
-	d.Ensemble = ev.Ensemble.Namespace + "/" + ev.Ensemble.Name
+	d.Ensemble, d.EnsembleUID = ev.Ensemble.Namespace+"/"+ev.Ensemble.Name, ev.Ensemble.UID
 	targets := ev.remaining(ask.Targets)
 	if len(targets) == 0 {
 		d.Outcome = AllowGoing

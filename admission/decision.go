@@ -5,6 +5,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
@@ -74,6 +75,8 @@ type Decision struct {
 	Outcome Outcome
 	// Ensemble that it is about, "namespace/name"; empty for pods of none.
 	Ensemble string
+	// EnsembleUID of it, where it was judged.
+	EnsembleUID types.UID
 	// Message for people: the arithmetic, the reason and the way out.
 	Message string
 	// Warning for who asked, where the yes is risky; below 120 characters.

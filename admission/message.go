@@ -21,7 +21,7 @@ func (ev *Evidence) refusal(j *judgement, targets []int, kept []v1alpha1.Grant, 
 	causes, waitFor := ev.causes(targets, kept)
 	switch o {
 	case DenyLeaderLast:
-		return fmt.Sprintf("%s now would cost an election more than needed: it leads, and %s waits to go first; retry then", subject, strings.Join(ev.waiting(ask), ", "))
+		return fmt.Sprintf("%s now would cost an election more than needed: it leads, and others wait to go first (%s); retry then", subject, strings.Join(ev.waiting(ask), ", "))
 	case DenyUnknown:
 		return fmt.Sprintf("it is not known whether %s leaves a quorum: %s; retry%s", subject, ev.doubts(j, causes), when(waitFor))
 	default:

@@ -93,7 +93,7 @@ func (g *Guard) tell(req *Request, d *Decision) {
 	}
 	e := &v1alpha1.Ensemble{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Ensemble"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: req.Namespace, Name: d.Ensemble[len(req.Namespace)+1:]},
+		ObjectMeta: metav1.ObjectMeta{Namespace: req.Namespace, Name: d.Ensemble[len(req.Namespace)+1:], UID: d.EnsembleUID},
 	}
 	g.events.Eventf(e, nil, kind, reason, string(req.Verb), "%s %s for %s: %s", req.Verb, req.Name, req.User, bounded(d.Message, 800))
 }

@@ -104,7 +104,7 @@ func (o *office) grantsOf() (names []string) {
 // looks at.
 func TestValidate(t *testing.T) {
 	o := newOffice(t, 3)
-	uid := string(o.pods["zk-0"].uid)
+	uid, writes := string(o.pods["zk-0"].uid), o.rv
 	yes := o.review(t, ValidatePath, evict("zk-0", `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"zk-0"},"deleteOptions":{"preconditions":{"uid":"`+uid+`"}}}`))
 	if !yes.Allowed || yes.AuditAnnotations["outcome"] != string(AllowSafe) || yes.AuditAnnotations["grant"] != uid {
 		t.Errorf("got %+v, want it allowed, with the grant in the audit annotations", yes)
@@ -119,6 +119,9 @@ func TestValidate(t *testing.T) {
 	}
 	if got := no.AuditAnnotations["numbers"]; got != "voters=3 quorum=2 spare=0 left=1" {
 		t.Errorf("got the numbers %q", got)
+	}
+	if o.rv != writes+1 {
+		t.Errorf("got %d writes, want one for the yes and none for the no", o.rv-writes)
 	}
 	if diff := cmp.Diff([]string{"zk-0 Eviction"}, o.grantsOf()); diff != "" {
 		t.Errorf("grants (-want +got):\n%s", diff)

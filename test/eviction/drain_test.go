@@ -1,0 +1,290 @@
+package eviction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/quorate/quorate/test/lab"
+)
+
+// quorum of the five.
+const quorum = voters/2 + 1
+
+// long runs take their time: make chaos.
+var long = os.Getenv("QUORATE_CHAOS") != ""
+
+// TestGuard tells one story of one cluster, since to start it takes long: first
+// without a guard, where the storm must do harm, then with it.
+func TestGuard(t *testing.T) {
+	r := newRig(t)
+	s := sample(t, r.zk.Servers())
+	steps := []struct {
+		name string
+		run  func(*testing.T, *rig, *sampler)
+	}{
+		{"without the guard a drain storm breaks the quorum", withoutGuard},
+		{"the guard starts", func(_ *testing.T, r *rig, _ *sampler) { r.guard(t, 3, 20) }},
+		{"requests", requests},
+		{"drain node by node", nodeByNode},
+		{"drain storm", storm},
+		{"nothing is blocked while the guard is down", down},
+	}
+	for _, step := range steps {
+		ok := t.Run(step.name, func(t *testing.T) { step.run(t, r, s) })
+		if !ok {
+			return
+		}
+	}
+}
+
+// withoutGuard is the control: what the usual charts ship is a PodDisruptionBudget
+// with maxUnavailable 1, and readiness by ruok.
+func withoutGuard(t *testing.T, r *rig, s *sampler) {
+	r.behave(memberConfig{late: 20 * time.Second, ruok: true})
+	r.budget(t, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	drains, ctx := errgroup.WithContext(ctx)
+	nodes := r.nodes(t)
+	for _, node := range nodes {
+		drains.Go(func() error {
+			_, err := r.plane.Kubectl(ctx, "drain", node, "--timeout=90s")
+			return err
+		})
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- drains.Wait() }()
+	stalled, broke := false, false
+	r.await(t, "the storm to do harm", func(context.Context) error {
+		select {
+		case err := <-drained:
+			stalled = err != nil
+			drained <- err
+		default:
+		}
+		fewest, _, _ := s.least()
+		if broke = fewest < quorum; !broke && !stalled {
+			return fmt.Errorf("%d servers counted at the least", fewest)
+		}
+		return nil
+	})
+	cancel()
+	<-drained
+	fewest, _, story := s.least()
+	t.Logf("without the guard %d of %d servers counted at the least; a drain stalled: %t\n%s", fewest, voters, stalled, story)
+	r.behave(memberConfig{})
+	r.calm(t, s, nodes)
+	r.kubectl(t, "delete", "pdb", "zk", "-n", namespace)
+}
+
+// nodeByNode drains one node after the other with kubectl drain alone, which waits
+// on refusals while a member resyncs.
+func nodeByNode(t *testing.T, r *rig, s *sampler) {
+	s.restart()
+	began := time.Now()
+	nodes := r.nodes(t)
+	if !long {
+		nodes = nodes[:2]
+	}
+	for _, node := range nodes {
+		if out := r.kubectl(t, "drain", node, "--timeout=120s"); !strings.Contains(out, "drained") {
+			t.Errorf("got %q of kubectl, want it to say drained", out)
+		}
+	}
+	took := time.Since(began)
+	r.calm(t, s, nodes)
+	r.verdict(t, s, fmt.Sprintf("%d nodes drained in %s", len(nodes), took))
+}
+
+// storm drains all nodes at once, while replicas of the guard are killed and paused,
+// writes conflict, a PodDisruptionBudget refuses now and then, a server is stopped
+// and those that come back resync slowly.
+func storm(t *testing.T, r *rig, s *sampler) {
+	rounds := 1
+	if long {
+		rounds = 20
+	}
+	for round := range rounds {
+		stormOnce(t, r, s, round)
+	}
+}
+
+func stormOnce(t *testing.T, r *rig, s *sampler, round int) {
+	r.behave(memberConfig{late: 4 * time.Second})
+	nodes := r.nodes(t)
+	stopped := r.follower(t)
+	if err := stopped.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	s.pause(stopped.ID()-1, true)
+	s.restart()
+	faults, stop := context.WithCancel(t.Context())
+	var chaos errgroup.Group
+	chaos.Go(func() error { return r.moody(faults) })
+	chaos.Go(func() error { return r.failReplicas(faults, t, round) })
+	chaos.Go(func() error { wait(faults, 10*time.Second); return stopped.Resume() })
+	chaos.Go(func() error { wait(faults, 15*time.Second); stop(); return nil })
+	drains, ctx := errgroup.WithContext(t.Context())
+	again := make(chan string, 1000)
+	for _, node := range nodes {
+		drains.Go(func() error { return r.drain(ctx, node, again) })
+	}
+	began := time.Now()
+	if err := errors.Join(drains.Wait(), chaos.Wait()); err != nil {
+		_, _, story := s.least()
+		t.Fatalf("%v\n%s\n%s", err, story, strings.Join(r.judged(t), "\n"))
+	}
+	took := time.Since(began)
+	stop()
+	r.behave(memberConfig{})
+	r.calm(t, s, nodes)
+	r.verdict(t, s, fmt.Sprintf("storm of %d drains ended in %s, %d kubectl runs failed and were run again", len(nodes), took, len(again)))
+}
+
+// drain runs kubectl drain until it succeeds: a replica that dies in mid-request
+// makes it give up.
+func (r *rig) drain(ctx context.Context, node string, again chan<- string) error {
+	return lab.Await(ctx, 4*time.Minute, "drain of "+node, func(ctx context.Context) error {
+		_, err := r.plane.Kubectl(ctx, "drain", node, "--timeout=100s")
+		if err != nil {
+			again <- err.Error()
+		}
+		return err
+	})
+}
+
+// verdict says how few servers counted.
+func (r *rig) verdict(t *testing.T, s *sampler, what string) {
+	t.Helper()
+	fewest, samples, story := s.least()
+	if fewest < quorum {
+		t.Errorf("%s: got %d servers at the least, want %d:\n%s\n%s", what, fewest, quorum, story, strings.Join(r.judged(t), "\n"))
+	}
+	t.Logf("%s: at the least %d of %d servers counted, in %d samples", what, fewest, voters, samples)
+}
+
+// calm waits until all is well again on nodes that take pods.
+func (r *rig) calm(t *testing.T, s *sampler, nodes []string) {
+	t.Helper()
+	for _, node := range nodes {
+		r.kubectl(t, "uncordon", node)
+	}
+	r.await(t, "every server to count", func(context.Context) error { return s.all() })
+	r.await(t, "all members to be ready", r.ready)
+}
+
+// nodes that members are on.
+func (r *rig) nodes(t *testing.T) (nodes []string) {
+	t.Helper()
+	for i := range voters {
+		nodes = append(nodes, r.pod(t, i).Spec.NodeName)
+	}
+	return nodes
+}
+
+func (r *rig) follower(t *testing.T) *lab.Server {
+	t.Helper()
+	for _, server := range r.zk.Servers() {
+		if mode, err := server.Mode(t.Context()); err == nil && mode == "follower" {
+			return server
+		}
+	}
+	t.Fatal("no server follows")
+	return nil
+}
+
+func (r *rig) budget(t *testing.T, unavailable int) {
+	t.Helper()
+	most := intstr.FromInt(unavailable)
+	_, err := r.plane.Client.PolicyV1().PodDisruptionBudgets(namespace).Create(t.Context(), &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Name: "zk", Namespace: namespace},
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			MaxUnavailable: &most, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "zk"}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// moody keeps a PodDisruptionBudget that refuses everything half of the time.
+func (r *rig) moody(ctx context.Context) error {
+	budgets := r.plane.Client.PolicyV1().PodDisruptionBudgets(namespace)
+	most := intstr.FromInt(voters)
+	budget := &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Name: "zk", Namespace: namespace},
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			MaxUnavailable: &most, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "zk"}},
+		},
+	}
+	if _, err := budgets.Create(ctx, budget, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	for n := 0; ; n++ {
+		if wait(ctx, 2*time.Second) != nil {
+			return budgets.Delete(context.WithoutCancel(ctx), "zk", metav1.DeleteOptions{})
+		}
+		patch := fmt.Appendf(nil, `{"spec":{"maxUnavailable":%d}}`, n%2*voters)
+		if _, err := budgets.Patch(ctx, "zk", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+}
+
+// failReplicas pauses one replica and kills another, for good.
+func (r *rig) failReplicas(ctx context.Context, t *testing.T, round int) error {
+	if round == 0 {
+		_ = wait(ctx, time.Second)
+		if err := r.replicas[0].Kill(); err != nil {
+			return err
+		}
+	}
+	_ = wait(ctx, 2*time.Second)
+	if err := r.replicas[1].Pause(); err != nil {
+		return err
+	}
+	_ = wait(ctx, 6*time.Second)
+	return r.replicas[1].Resume()
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// down deletes the namespace while no replica is left: the namespace controller,
+// the kubelets and the garbage collector are not even asked about.
+func down(t *testing.T, r *rig, _ *sampler) {
+	for _, p := range r.replicas {
+		if err := p.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := r.plane.Kubectl(t.Context(), "delete", "pod", "zk-0", "-n", namespace); err == nil || !strings.Contains(out, "failed calling webhook") {
+		t.Errorf("got %q and %v of kubectl, want a person to be refused while no guard answers", out, err)
+	}
+	r.kubectl(t, "delete", "namespace", namespace, "--timeout=120s")
+	pods, err := r.plane.Client.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(pods.Items) > 0 {
+		t.Errorf("got %d pods, want none", len(pods.Items))
+	}
+}

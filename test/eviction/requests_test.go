@@ -1,0 +1,128 @@
+package eviction
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/quorate/quorate/admission"
+	"github.com/quorate/quorate/ensemble/v1alpha1"
+)
+
+// requests are all that can take a member away, tried by the tools that people use.
+func requests(t *testing.T, r *rig, s *sampler) {
+	s.restart()
+	whileAllAreWell(t, r)
+	r.behave(memberConfig{late: 12 * time.Second})
+	r.kubectl(t, "delete", "pod", "zk-0", "zk-1", "-n", namespace, "--wait=false")
+	whileTwoAreGone(t, r)
+	r.behave(memberConfig{})
+	r.calm(t, s, nil)
+	r.verdict(t, s, "requests")
+}
+
+func whileAllAreWell(t *testing.T, r *rig) {
+	before := r.grants(t)
+	for what, args := range map[string][]string{
+		"drain, dry":  {"drain", r.pod(t, 0).Spec.NodeName, "--dry-run=server"},
+		"delete, dry": {"delete", "pod", "zk-0", "-n", namespace, "--dry-run=server"},
+		"orphan, dry": {"delete", "statefulset", "zk", "-n", namespace, "--dry-run=server", "--cascade=orphan"},
+		"up, dry":     {"scale", "statefulset", "zk", "-n", namespace, "--replicas=7", "--dry-run=server"},
+	} {
+		if _, err := r.plane.Kubectl(t.Context(), args...); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := r.evictRaw(t, "policy/v1beta1", "zk-0"); err != nil {
+		t.Errorf("eviction as policy/v1beta1, without namespace: %v", err)
+	}
+	if after := r.grants(t); after != before {
+		t.Errorf("got the grants %s after dry runs, want %s", after, before)
+	}
+	r.refused(t, "quorum 3", "scale", "statefulset", "zk", "-n", namespace, "--replicas=1")
+	r.refused(t, "would take all its members", "delete", "statefulset", "zk", "-n", namespace)
+	r.refused(t, "quorum 3", "patch", "statefulset", "zk", "-n", namespace, "--type=merge", "-p", `{"spec":{"replicas":2}}`)
+}
+
+// evictRaw posts an eviction as older clients do, as a dry run.
+func (r *rig) evictRaw(t *testing.T, version, name string) error {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": version, "kind": "Eviction", "metadata": map[string]any{"name": name},
+		"deleteOptions": map[string]any{"dryRun": []string{"All"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.plane.Client.CoreV1().RESTClient().Post().Namespace(namespace).Resource("pods").Name(name).SubResource("eviction").
+		SetHeader("Content-Type", "application/json").Body(body).Do(t.Context()).Error()
+}
+
+func whileTwoAreGone(t *testing.T, r *rig) {
+	arithmetic := "would leave 2 of 5 voters synced (quorum 3): "
+	r.refused(t, "deleting zk-2 "+arithmetic, "delete", "pod", "zk-2", "-n", namespace)
+	r.refused(t, arithmetic, "delete", "pod", "zk-3", "-n", namespace, "--force", "--grace-period=0")
+	r.refused(t, arithmetic, "drain", r.pod(t, 4).Spec.NodeName, "--disable-eviction", "--timeout=20s")
+	r.refused(t, "evicting zk-3 "+arithmetic, "drain", r.pod(t, 3).Spec.NodeName, "--timeout=8s")
+	for _, i := range []int{3, 4} {
+		r.kubectl(t, "uncordon", r.pod(t, i).Spec.NodeName)
+	}
+	r.refused(t, "would leave 2 of 5", "scale", "statefulset", "zk", "-n", namespace, "--replicas=4")
+	err := r.plane.Client.CoreV1().Pods(namespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "app=zk"})
+	if !apierrors.IsTooManyRequests(err) {
+		t.Errorf("got %v of a collection, want 429", err)
+	}
+	breakGlass(t, r)
+}
+
+// breakGlass is for whom RBAC lets impersonate the group, and told to people.
+func breakGlass(t *testing.T, r *rig) {
+	r.kubectl(t, "create", "clusterrole", "drainer", "--verb=get,list,delete", "--resource=pods")
+	r.kubectl(t, "create", "clusterrolebinding", "drainer", "--clusterrole=drainer", "--group="+admission.BreakGlassGroup)
+	out := r.kubectl(t, "delete", "pod", "zk-2", "-n", namespace, "--dry-run=server", "--as=ada", "--as-group="+admission.BreakGlassGroup)
+	if !strings.Contains(out, "the glass is broken") {
+		t.Errorf("got %q of kubectl, want it to warn", out)
+	}
+	admin := r.as(t, "ada", "system:masters")
+	err := admin.CoreV1().Pods(namespace).Delete(t.Context(), "zk-2", metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}})
+	if !apierrors.IsTooManyRequests(err) {
+		t.Errorf("got %v for an administrator, want 429", err)
+	}
+}
+
+// refused runs kubectl, which must fail and say why. In contention nobody can tell:
+// then it is asked again.
+func (r *rig) refused(t *testing.T, why string, args ...string) {
+	t.Helper()
+	r.await(t, fmt.Sprintf("kubectl %s to be refused", strings.Join(args, " ")), func(ctx context.Context) error {
+		out, err := r.plane.Kubectl(ctx, args...)
+		if err == nil {
+			t.Fatalf("got %q of kubectl %s, want it refused", out, strings.Join(args, " "))
+		}
+		if !strings.Contains(out, why) {
+			return fmt.Errorf("got %q, want it to say %q", out, why)
+		}
+		return nil
+	})
+}
+
+// grants as they are stored, in words.
+func (r *rig) grants(t *testing.T) string {
+	t.Helper()
+	var e v1alpha1.Ensemble
+	if err := r.ensembles.Get(t.Context(), types.NamespacedName{Namespace: namespace, Name: "zk"}, &e); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(e.Status.Grants)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
