@@ -98,12 +98,32 @@ func (c *Client) welcome(ctx context.Context) error {
 	if err := c.spawn(c.clock); err != nil {
 		return err
 	}
-	if c.cfg.Auth == nil {
-		return nil
+	if c.cfg.Auth != nil {
+		err := c.do(ctx, func() error { return c.conn.AddAuth(c.cfg.Auth.Scheme, c.cfg.Auth.Credential) })
+		if err != nil {
+			return fmt.Errorf("authenticate by %s: %w", c.cfg.Auth.Scheme, err)
+		}
 	}
-	err := c.do(ctx, func() error { return c.conn.AddAuth(c.cfg.Auth.Scheme, c.cfg.Auth.Credential) })
-	if err != nil {
-		return fmt.Errorf("authenticate by %s: %w", c.cfg.Auth.Scheme, err)
+	return c.ensureChroot(ctx)
+}
+
+// ensureChroot makes the chroot, which an ensemble that lost its data has lost, too.
+func (c *Client) ensureChroot(ctx context.Context) error {
+	for i := 1; i <= len(c.chroot); i++ {
+		if i < len(c.chroot) && c.chroot[i] != '/' {
+			continue
+		}
+		dir := c.chroot[:i]
+		err := c.do(ctx, func() error {
+			exists, _, err := c.conn.Exists(dir)
+			if err == nil && !exists {
+				_, err = c.conn.Create(dir, nil, 0, c.acl)
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, ErrNodeExists) {
+			return fmt.Errorf("make chroot %s: %w", dir, err)
+		}
 	}
 	return nil
 }

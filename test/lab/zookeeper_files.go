@@ -19,6 +19,7 @@ const (
 	zooKeeperJar = "/usr/share/java/zookeeper.jar"
 	servletJar   = "/usr/share/java/servlet-api.jar" // without it the AdminServer silently does not start
 	loggerJar    = "/usr/share/java/slf4j-simple.jar"
+	nettyJar     = "/usr/share/java/netty-codec.jar" // a TLS port needs it, and ZooKeeper's manifest does not name it
 )
 
 // zooKeeperClasspath finds what a server needs, or says what to install.
@@ -36,7 +37,7 @@ func zooKeeperClasspath() (string, error) {
 		return "", fmt.Errorf("the lab needs %s: apt-get install -y --no-install-recommends zookeeper libservlet-api-java default-jre-headless",
 			strings.Join(missing, " and "))
 	}
-	return strings.Join([]string{zooKeeperJar, servletJar, loggerJar}, ":"), nil
+	return strings.Join([]string{zooKeeperJar, servletJar, loggerJar, nettyJar}, ":"), nil
 }
 
 // digest is ZooKeeper's form of a user and password.
