@@ -128,9 +128,10 @@ func (a *Auditor) tell(p Problem) {
 	if a.cfg.Events == nil || a.cfg.Validating == nil {
 		return
 	}
+	// Events of the same action are one series, which keeps the first note.
 	about := &admissionv1.ValidatingWebhookConfiguration{}
 	about.APIVersion, about.Kind, about.Name = "admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", a.cfg.Validating.Name
-	a.cfg.Events.Eventf(about, nil, corev1.EventTypeWarning, "SelfAudit", "Audit", "%s", p.String())
+	a.cfg.Events.Eventf(about, nil, corev1.EventTypeWarning, "SelfAudit", string(p.Check), "%s", p.String())
 }
 
 func (a *Auditor) look(ctx context.Context) []Problem {
