@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	lock "github.com/quorate/quorate/leaderelection"
@@ -49,4 +51,43 @@ func session(t *testing.T, servers string) *lock.Session {
 		}
 	})
 	return s
+}
+
+// client-go's own, on a real API server, and what it is excused for.
+func TestLeaseLockConforms(t *testing.T) {
+	cp := controlPlane(t)
+	n := 0
+	conformance.Suite{
+		Election: func(*testing.T) func(*testing.T, string) resourcelock.Interface {
+			n++
+			name := fmt.Sprintf("e%d", n)
+			return func(_ *testing.T, identity string) resourcelock.Interface {
+				return &resourcelock.LeaseLock{
+					LeaseMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Client: cp.Client.CoordinationV1(),
+					LockConfig: resourcelock.ResourceLockConfig{Identity: identity, EventRecorder: deaf{}},
+				}
+			}
+		},
+		Defects: []conformance.Defect{
+			conformance.ReleaseClobbers, conformance.KeepsRaw, conformance.TakesForeign, conformance.PanicsEarly,
+		},
+	}.Run(t)
+}
+
+type deaf struct{}
+
+func (deaf) Eventf(runtime.Object, string, string, string, ...any) {}
+
+func controlPlane(t *testing.T) *lab.ControlPlane {
+	t.Helper()
+	cp, err := lab.StartControlPlane(t.Context(), lab.ControlPlaneConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cp.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return cp
 }
