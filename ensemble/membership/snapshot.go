@@ -68,6 +68,28 @@ func (s *Snapshot) Domains(l Level) iter.Seq2[Domain, int] {
 	return maps.All(s.nodes.domains(l))
 }
 
+// Labels of the node, to be read only; false where it is not known. Level.Of and
+// Level.On tell what they say: for whoever asks about many nodes at several levels.
+func (s *Snapshot) Labels(node string) (map[string]string, bool) {
+	n, known := s.nodes.byName.get(node)
+	if !known {
+		return nil, false
+	}
+	return n.labels, true
+}
+
+// Of is the domain of a node with these labels at the level.
+func (l Level) Of(nodeLabels map[string]string) (Domain, bool) { return l.of(nodeLabels) }
+
+// On reports whether a node with these labels has a domain at the level.
+func (l Level) On(nodeLabels map[string]string) bool {
+	if _, ok := nodeLabels[l.Key]; !ok || l.Within == "" {
+		return ok
+	}
+	_, ok := nodeLabels[l.Within]
+	return ok
+}
+
 // HasNode reports whether the node is known.
 func (s *Snapshot) HasNode(node string) bool {
 	_, ok := s.nodes.byName.get(node)
