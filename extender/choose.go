@@ -2,6 +2,7 @@ package extender
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/quorate/quorate/ensemble/membership"
@@ -27,7 +28,7 @@ func (q *question) answer(given []string) Answer {
 	case q.c.Sampled && q.openElsewhere():
 		return Answer{Outcome: Outside, Message: q.outsideMessage(len(given))}
 	}
-	return Answer{Outcome: Impossible, Refused: q.refuse(nil)}
+	return Answer{Outcome: Impossible, Refused: q.refusals(nil)}
 }
 
 // choose takes what the candidate holds, or else the best of what is usable.
@@ -98,7 +99,7 @@ func (q *question) place(given []string, chosen []*spot) Answer {
 		a.Place = append(a.Place, x)
 	}
 	a.Nodes = q.inOrder(given, chosen)
-	a.Refused = q.refuse(chosen)
+	a.Refused = q.refusals(chosen)
 	return a
 }
 
@@ -115,11 +116,16 @@ func (q *question) inOrder(given []string, chosen []*spot) []string {
 	return slices.DeleteFunc(slices.Clone(given), func(n string) bool { return !in[n] })
 }
 
-// refuse says of every node that is not in the chosen spots why.
-func (q *question) refuse(chosen []*spot) map[string]string {
+// refusals say of every node that is not in the chosen spots why.
+func (q *question) refusals(chosen []*spot) []Refusal {
+	list := make([]Refusal, 0, len(q.spots)+len(q.refused))
+	taken := make(map[*spot]bool, len(chosen))
+	for _, s := range chosen {
+		taken[s] = true
+	}
 	preferred := ""
 	for _, s := range q.spots {
-		if slices.Contains(chosen, s) {
+		if taken[s] || len(s.nodes) == 0 {
 			continue
 		}
 		reason := s.verdict.reason
@@ -129,11 +135,12 @@ func (q *question) refuse(chosen []*spot) map[string]string {
 			}
 			reason = preferred
 		}
-		for _, n := range s.nodes {
-			q.refused[n] = reason
-		}
+		list = append(list, Refusal{reason, s.nodes})
 	}
-	return q.refused
+	for _, reason := range slices.Sorted(maps.Keys(q.refused)) {
+		list = append(list, Refusal{reason, q.refused[reason]})
+	}
+	return list
 }
 
 // openElsewhere reports whether some domain of a maximal level that none of the

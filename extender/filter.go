@@ -38,13 +38,30 @@ type Answer struct {
 	Outcome Outcome
 	// Nodes of those given that the pod may go to, in the order given.
 	Nodes []string
-	// Refused is why it may not go to the others, by node.
-	Refused map[string]string
+	// Refused is why it may not go to the others: every node given is in Nodes or here.
+	Refused []Refusal
 	// Message says in words why a temporary answer is one.
 	Message string
 	// Place is where the pod may land if Nodes are answered. It must count there
 	// before they are.
 	Place Place
+}
+
+// Refusal is the nodes that are refused for one reason.
+type Refusal struct {
+	Reason string
+	Nodes  []string
+}
+
+// Reasons is why nodes are refused, by node.
+func (a *Answer) Reasons() map[string]string {
+	reasons := map[string]string{}
+	for _, r := range a.Refused {
+		for _, n := range r.Nodes {
+			reasons[n] = r.Reason
+		}
+	}
+	return reasons
 }
 
 // Candidate is the pod to be placed.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -62,7 +63,7 @@ func (h *Handler) filter(w http.ResponseWriter, r *http.Request) {
 	}
 	a := h.placer.Filter(r.Context(), args.Pod, names)
 	h.log(r.Context(), args.Pod, names, a)
-	h.reply(w, filterResult(args, a))
+	h.send(w, encodeFilter(args, &a))
 	h.metrics.answered(FilterVerb, a.Outcome.String(), time.Since(start))
 }
 
@@ -124,35 +125,6 @@ func nodeNames(args *extenderv1.ExtenderArgs) []string {
 	return names
 }
 
-// filterResult is the answer in the form that was asked for: names for names, nodes
-// for nodes. A list is never left out, since the scheduler takes that for an empty
-// one without a reason.
-func filterResult(args *extenderv1.ExtenderArgs, a Answer) *extenderv1.ExtenderFilterResult {
-	if a.Outcome.Temporary() {
-		return &extenderv1.ExtenderFilterResult{Error: "quorate: " + a.Message}
-	}
-	result := &extenderv1.ExtenderFilterResult{FailedAndUnresolvableNodes: a.Refused}
-	if args.NodeNames != nil {
-		names := a.Nodes
-		if names == nil {
-			names = []string{}
-		}
-		result.NodeNames = &names
-		return result
-	}
-	in := make(map[string]bool, len(a.Nodes))
-	for _, n := range a.Nodes {
-		in[n] = true
-	}
-	result.Nodes = &corev1.NodeList{Items: []corev1.Node{}}
-	for i := range args.Nodes.Items {
-		if in[args.Nodes.Items[i].Name] {
-			result.Nodes.Items = append(result.Nodes.Items, args.Nodes.Items[i])
-		}
-	}
-	return result
-}
-
 func (h *Handler) log(ctx context.Context, pod *corev1.Pod, given []string, a Answer) {
 	klog.FromContext(ctx).V(2).Info("Judged placement", "pod", klog.KObj(pod), "outcome", a.Outcome.String(),
 		"given", len(given), "admitted", len(a.Nodes), "place", a.Place, "message", a.Message)
@@ -164,6 +136,11 @@ func (h *Handler) reply(w http.ResponseWriter, answer any) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	h.send(w, body)
+}
+
+func (h *Handler) send(w http.ResponseWriter, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body) // whoever hung up needs no answer
 }

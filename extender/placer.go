@@ -223,11 +223,8 @@ func orphan(now time.Time, pod *corev1.Pod, given []string) Answer {
 	if now.Sub(pod.CreationTimestamp.Time) < unknownGrace {
 		return Answer{Outcome: Unknown, Message: "no Ensemble selects this pod yet; this passes if one is on its way"}
 	}
-	a := Answer{Outcome: Impossible, Refused: map[string]string{}}
-	for _, n := range given {
-		a.Refused[n] = "the pod requests " + v1alpha1.VoterResource + ", but no Ensemble in its namespace selects it: create one, or remove the request"
-	}
-	return a
+	return Answer{Outcome: Impossible, Refused: []Refusal{{Nodes: given, Reason: "the pod requests " + v1alpha1.VoterResource +
+		", but no Ensemble in its namespace selects it: create one, or remove the request"}}}
 }
 
 // Prioritize scores the nodes for the pod, from 0 to 10.

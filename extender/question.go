@@ -16,8 +16,8 @@ type question struct {
 	o          *occupancy
 	verdicts   []map[membership.Domain]verdict
 	spots      []*spot
-	refused    map[string]string
-	domains    map[int]int // how many there are, by level, once asked for
+	refused    map[string][]string // nodes by reason, where it is not their spot's
+	domains    map[int]int         // how many there are, by level, once asked for
 }
 
 // spot is the nodes given that are in the same domains of all maximal levels.
@@ -50,14 +50,15 @@ type verdict struct {
 // of them after it has come to count: when one voter became three, or an observer
 // votes.
 func (q *question) free(given []string) Answer {
-	a := Answer{Outcome: Free, Refused: map[string]string{}, Place: Place{}}
+	a := Answer{Outcome: Free, Place: Place{}}
 	for _, n := range given {
-		if q.nodes.HasNode(n) {
+		if _, ok := q.nodes.Labels(n); ok {
 			a.Nodes = append(a.Nodes, n)
 		} else {
-			a.Refused[n] = unknownNode
+			q.refuseNode(n, unknownNode)
 		}
 	}
+	a.Refused = q.refusals(nil)
 	for _, l := range maximal(q.nodes, q.e.Levels) {
 		a.Place = append(a.Place, q.extent(q.e.Levels[l], a.Nodes))
 	}
@@ -75,58 +76,62 @@ func (q *question) extent(l membership.Level, nodes []string) Extent {
 	return Extent{Level: l, Domains: slices.Sorted(maps.Keys(in))}
 }
 
+func (q *question) refuseNode(node, reason string) {
+	if q.refused == nil {
+		q.refused = map[string][]string{}
+	}
+	q.refused[reason] = append(q.refused[reason], node)
+}
+
 // sort groups the nodes given into spots and refuses those that lack a label.
 func (q *question) sort(given []string) {
 	type step struct {
-		from int
+		from *spot
 		d    membership.Domain
 	}
-	steps := map[step]int{} // spots, found by their domains one after the other
-	q.refused = map[string]string{}
-	at := map[int]*spot{}
-	domains := make([]membership.Domain, len(q.e.Levels))
+	spots := map[step]*spot{} // by their domains, one after the other
+	domains := make([]membership.Domain, len(q.o.top))
 	for _, n := range given {
 		if missing := q.locate(n, domains); missing != "" {
-			q.refused[n] = missing
+			q.refuseNode(n, missing)
 			continue
 		}
-		id := -1
-		for _, l := range q.o.top {
-			next, ok := steps[step{id, domains[l]}]
-			if !ok {
-				next = len(steps)
-				steps[step{id, domains[l]}] = next
+		var s *spot
+		for i, d := range domains {
+			next := spots[step{s, d}]
+			if next == nil {
+				next = &spot{domains: slices.Clone(domains[:i+1])}
+				spots[step{s, d}] = next
+				if i == len(domains)-1 {
+					q.spots = append(q.spots, next)
+				}
 			}
-			id = next
+			s = next
 		}
-		s := at[id]
-		if s == nil {
-			s = &spot{}
-			for _, l := range q.o.top {
-				s.domains = append(s.domains, domains[l])
+		if s == nil { // no level is hard: all nodes are alike
+			if len(q.spots) == 0 {
+				q.spots = append(q.spots, &spot{})
 			}
-			at[id] = s
-			q.spots = append(q.spots, s)
+			s = q.spots[0]
 		}
 		s.nodes = append(s.nodes, n)
 	}
 }
 
-// locate fills in the domains of the node at every hard level, or says what is
-// missing: a node whose domain is not known cannot be judged.
+// locate fills in the domains of the node at the maximal levels, or says what is
+// missing at any hard one: a node whose domain is not known cannot be judged.
 func (q *question) locate(node string, domains []membership.Domain) (missing string) {
-	for i, l := range q.e.Levels {
-		if !l.Hard {
-			continue
-		}
-		d, ok := q.nodes.Domain(node, l)
-		if !ok && !q.nodes.HasNode(node) {
-			return unknownNode
-		}
-		if !ok {
+	labels, ok := q.nodes.Labels(node)
+	if !ok {
+		return unknownNode
+	}
+	for _, l := range q.e.Levels {
+		if l.Hard && !l.On(labels) {
 			return unlabelled(l)
 		}
-		domains[i] = d
+	}
+	for i, l := range q.o.top {
+		domains[i], _ = q.e.Levels[l].Of(labels)
 	}
 	return ""
 }
@@ -160,7 +165,7 @@ func (q *question) within(s *spot) {
 			}
 			d, _ := q.nodes.Domain(n, level)
 			if v := q.domain(l, d, n); v.state < open {
-				q.refused[n] = v.reason
+				q.refuseNode(n, v.reason)
 				return true
 			}
 		}

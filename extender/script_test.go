@@ -187,7 +187,7 @@ func tell(a Answer) string {
 	}
 	fmt.Fprintln(&b)
 	by := map[string][]string{}
-	for n, reason := range a.Refused {
+	for n, reason := range a.Reasons() {
 		by[reason] = append(by[reason], n)
 	}
 	lines := make([]string, 0, len(by))

@@ -177,7 +177,7 @@ func control(t *testing.T, answer func(*corev1.Pod, []string) extender.Answer) (
 			return
 		}
 		a := answer(args.Pod, *args.NodeNames)
-		result := &extenderv1.ExtenderFilterResult{NodeNames: &a.Nodes, FailedAndUnresolvableNodes: a.Refused}
+		result := &extenderv1.ExtenderFilterResult{NodeNames: &a.Nodes, FailedAndUnresolvableNodes: a.Reasons()}
 		if a.Outcome.Temporary() {
 			result.Error = "not now"
 		}
