@@ -16,9 +16,11 @@ func story() []step {
 		{"ZooKeeper alone: five servers, one quorum", quorumAlone},
 		{"A cluster on this machine: three zones, and a scheduler that asks", startCluster},
 		{"Placement: no zone ever holds a majority", placeSafely},
+		{"The guard: it gets to know the ensemble", startGuard},
 		{"The same with topologySpreadConstraints", placeBySpread},
 		{"A zone is lost, and comes back", loseZone},
 		{"The zone with the majority is lost", loseMajority},
 		{"Asking for the impossible: two zones", askTheImpossible},
+		{"Draining nodes: no eviction breaks the quorum", drainSafely},
 	}
 }
