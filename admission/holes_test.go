@@ -28,7 +28,6 @@ type hole struct {
 type stage struct {
 	*history
 	mutant *mutant
-	offset time.Duration
 }
 
 // mutant stands between the guard and its world, and passes everything on as long
