@@ -181,18 +181,19 @@ func drainSafely(ctx context.Context, s *stage) error {
 	if err := drains.Wait(); err != nil {
 		return err
 	}
-	refusals := 0
+	refusals, reason := 0, ""
 	for line := range strings.Lines(strings.Join(said, "")) {
 		if !strings.Contains(line, "denied the request") {
 			continue
 		}
-		if refusals++; refusals == 1 {
-			s.out.quote(wrapped(strings.TrimSpace(line), 100))
+		if refusals++; reason == "" || !strings.Contains(reason, "would leave") { // the arithmetic tells most
+			reason = line
 		}
 	}
 	if refusals == 0 {
 		return errors.New("no drain was ever refused")
 	}
+	s.out.quote(wrapped(strings.TrimSpace(reason), 100))
 	s.out.say("kubectl drain was refused %d times, tried again by itself, and was let go when it was safe:", refusals)
 	for _, node := range nodes {
 		if _, err := c.Kubectl(ctx, "uncordon", node); err != nil {
