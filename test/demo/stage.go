@@ -41,8 +41,3 @@ func (s *stage) keep(ctx context.Context) {
 	s.out.line("export KUBECONFIG=" + s.kubeconfig)
 	<-ctx.Done()
 }
-
-// closer makes an io.Closer of a function.
-type closer func() error
-
-func (c closer) Close() error { return c() }

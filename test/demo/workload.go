@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 	"github.com/quorate/quorate/test/lab"
@@ -27,7 +26,7 @@ const namespace = "default"
 func zooKeeper(name string, members int32, change func(*corev1.PodSpec)) *appsv1.StatefulSet {
 	labels := map[string]string{"app": name}
 	spec := corev1.PodSpec{
-		TerminationGracePeriodSeconds: ptr.To[int64](10),
+		TerminationGracePeriodSeconds: new(int64(10)),
 		Containers: []corev1.Container{{
 			Name: "zookeeper", Image: "zookeeper",
 			Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{

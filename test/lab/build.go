@@ -122,14 +122,14 @@ func buildKey(ctx context.Context, source string) (string, error) {
 }
 
 func buildFlags() []string {
-	version := "-s -w"
+	version := []string{"-s -w"}
 	for _, set := range []string{
 		"gitVersion=" + KubernetesVersion, "gitMajor=1", "gitMinor=36", "gitTreeState=clean",
 		"gitCommit=0000000000000000000000000000000000000000", "buildDate=1970-01-01T00:00:00Z",
 	} {
-		version += " -X k8s.io/component-base/version." + set
+		version = append(version, "-X k8s.io/component-base/version."+set)
 	}
-	return []string{"-trimpath", "-mod=readonly", "-buildvcs=false", "-ldflags", version}
+	return []string{"-trimpath", "-mod=readonly", "-buildvcs=false", "-ldflags", strings.Join(version, " ")}
 }
 
 // complete: the folder is renamed into place when everything is in it.
@@ -145,7 +145,7 @@ func buildInto(ctx context.Context, source, dir string, progress io.Writer) erro
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(half)
+	defer func() { _ = os.RemoveAll(half) }()
 	work := filepath.Join(half, "work")
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err

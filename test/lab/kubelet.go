@@ -143,7 +143,7 @@ func podStatus(pod *corev1.Pod, address string, ready bool) corev1.PodStatus {
 	}
 	for _, container := range pod.Spec.Containers {
 		status.ContainerStatuses = append(status.ContainerStatuses, corev1.ContainerStatus{
-			Name: container.Name, Image: container.Image, Ready: ready, Started: ptr.To(true),
+			Name: container.Name, Image: container.Image, Ready: ready, Started: new(true),
 			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}},
 		})
 	}
@@ -206,7 +206,7 @@ func (c *ControlPlane) renewLease(ctx context.Context, node string) error {
 	if apierrors.IsNotFound(err) {
 		_, err = leases.Create(ctx, &coordinationv1.Lease{
 			ObjectMeta: metav1.ObjectMeta{Name: node},
-			Spec:       coordinationv1.LeaseSpec{HolderIdentity: &node, RenewTime: &now, LeaseDurationSeconds: ptr.To[int32](40)},
+			Spec:       coordinationv1.LeaseSpec{HolderIdentity: &node, RenewTime: &now, LeaseDurationSeconds: new(int32(40))},
 		}, metav1.CreateOptions{})
 	}
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	schedulerv1 "k8s.io/kube-scheduler/config/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 )
 
@@ -90,7 +89,7 @@ func (c *ControlPlane) writeSchedulerConfiguration(config SchedulerConfig) (stri
 		full.ClientConnection.Kubeconfig = kubeconfig
 	}
 	if full.LeaderElection.LeaderElect == nil {
-		full.LeaderElection.LeaderElect = ptr.To(false)
+		full.LeaderElection.LeaderElect = new(false)
 	}
 	text, err := yaml.Marshal(full)
 	if err != nil {

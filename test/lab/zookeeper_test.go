@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -53,7 +54,7 @@ func awaitWrite(t *testing.T, conn *zk.Conn, path string) {
 	t.Helper()
 	err := await(bounded(t), "a write to "+path, func(context.Context) bool {
 		_, err := conn.Create(path, nil, 0, zk.WorldACL(zk.PermAll))
-		return err == nil || err == zk.ErrNodeExists
+		return err == nil || errors.Is(err, zk.ErrNodeExists)
 	})
 	if err != nil {
 		t.Fatal(err)
