@@ -144,15 +144,20 @@ func (r *room) wantCode(t *testing.T, w *wrapped, want int) {
 
 func (r *room) leaders(t *testing.T, args ...string) string {
 	t.Helper()
+	return leaders(t, append(args, "--leader-elect-zookeeper-servers", r.ensemble.Connect(), "--leader-elect-zookeeper-tick", tick.String())...)
+}
+
+// leaders is what quorate leaders prints.
+func leaders(t *testing.T, args ...string) string {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	args = append(append([]string{"leaders"}, args...), "--leader-elect-zookeeper-servers", r.ensemble.Connect(), "--leader-elect-zookeeper-tick", tick.String())
-	cmd := exec.CommandContext(ctx, quorate, args...)
+	cmd := exec.CommandContext(ctx, quorate, append([]string{"leaders"}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("quorate %s: %v: %s", strings.Join(args, " "), err, stderr.String())
+		t.Fatalf("quorate leaders %s: %v: %s", strings.Join(args, " "), err, stderr.String())
 	}
 	return string(out)
 }

@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 // await polls a condition on real parts: the machine may be busy, so it is patient.
 func await(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

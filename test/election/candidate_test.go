@@ -1,0 +1,122 @@
+package election
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+	"k8s.io/klog/v2"
+
+	"github.com/quorate/quorate/leaderelection"
+)
+
+const (
+	chaosTimeout = 4 * time.Second
+	chaosStop    = 500 * time.Millisecond
+)
+
+func init() {
+	roles["candidate"] = candidate
+	roles["control"] = control
+}
+
+// candidate stands for election for ever, and acts on the resource while it leads.
+func candidate() error {
+	ctx := context.Background()
+	var verbose flag.FlagSet
+	klog.InitFlags(&verbose)
+	if err := verbose.Set("v", "4"); err != nil {
+		return err
+	}
+	var session *leaderelection.Session
+	for session == nil {
+		dialing, cancel := context.WithTimeout(ctx, 2*chaosTimeout)
+		s, err := leaderelection.Dial(dialing, leaderelection.SessionConfig{
+			Servers: os.Getenv("SERVERS"), Timeout: chaosTimeout, Tick: tick,
+		})
+		cancel()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		session = s
+	}
+	pause := time.NewTicker(100 * time.Millisecond)
+	for range pause.C {
+		err := leaderelection.Run(ctx, leaderelection.Config{
+			Session: session, Namespace: "default", Name: "chaos", Identity: os.Getenv("NAME"),
+			LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 200 * time.Millisecond,
+			StopTime: chaosStop, StopsFirst: true,
+		}, leaderelection.Callbacks{OnStartedLeading: func(ctx context.Context) {
+			t := leaderelection.TermFrom(ctx)
+			lead(ctx, t.Token(), t.Valid)
+		}})
+		fmt.Fprintln(os.Stderr, os.Getenv("NAME"), "term is over:", err)
+	}
+	return nil
+}
+
+// lead acts for as long as the lock says so, and ctx lasts.
+func lead(ctx context.Context, token int64, valid func() error) {
+	conn, err := net.Dial("unix", os.Getenv("RESOURCE")) //nolint:noctx // on this machine
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	answers := bufio.NewScanner(conn)
+	for next := time.NewTicker(2 * time.Millisecond); ; {
+		checked := monotonic()
+		if valid() != nil {
+			return
+		}
+		if _, err := fmt.Fprintln(conn, token, checked); err != nil || !answers.Scan() || answers.Text() != "ok" {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-next.C:
+		}
+	}
+}
+
+// control is a lock as many are: an ephemeral node, and leadership until the session
+// is said to have expired. It keeps no time of its own.
+func control() error {
+	conn, events, err := zk.Connect(strings.Split(os.Getenv("SERVERS"), ","), chaosTimeout, zk.WithLogger(quietly{}))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	expired := make(chan struct{}, 1)
+	go func() {
+		for e := range events {
+			if e.State == zk.StateExpired {
+				expired <- struct{}{}
+			}
+		}
+	}()
+	for retry := time.NewTicker(20 * time.Millisecond); ; <-retry.C {
+		if _, err := conn.Create("/control", nil, zk.FlagEphemeral, zk.WorldACL(zk.PermAll)); err != nil {
+			continue
+		}
+		_, stat, err := conn.Exists("/control")
+		if err != nil || stat == nil {
+			return errors.Join(err, errors.New("own node not seen"))
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() {
+			<-expired
+			cancel()
+		}()
+		lead(ctx, stat.Czxid, func() error { return nil })
+		cancel()
+	}
+}

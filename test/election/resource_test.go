@@ -1,0 +1,100 @@
+package election
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// resource is what leaders act on: it refuses whoever comes with a lower token than
+// it has seen, and remembers everything.
+type resource struct {
+	listener net.Listener
+	serving  sync.WaitGroup
+
+	mu      sync.Mutex // guards below
+	acts    []act
+	highest int64
+	open    []net.Conn
+}
+
+func openResource(t *testing.T) *resource {
+	t.Helper()
+	r := &resource{listener: must(net.Listen("unix", filepath.Join(t.TempDir(), "resource")))(t)} //nolint:noctx // binds, waits for nobody
+	r.serving.Go(r.accept)
+	t.Cleanup(r.close)
+	return r
+}
+
+func (r *resource) accept() {
+	for {
+		conn, err := r.listener.Accept()
+		if err != nil {
+			return
+		}
+		r.mu.Lock()
+		r.open = append(r.open, conn)
+		r.mu.Unlock()
+		r.serving.Go(func() { r.serve(conn) })
+	}
+}
+
+func (r *resource) serve(conn net.Conn) {
+	defer conn.Close()
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		var a act
+		if _, err := fmt.Sscan(lines.Text(), &a.Token, &a.Checked); err != nil {
+			return
+		}
+		if _, err := fmt.Fprintln(conn, r.take(a)); err != nil {
+			return
+		}
+	}
+}
+
+// take an act in, or refuse it.
+func (r *resource) take(a act) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a.At = monotonic()
+	a.Refused = a.Token < r.highest
+	r.highest = max(r.highest, a.Token)
+	r.acts = append(r.acts, a)
+	if a.Refused {
+		return "stale"
+	}
+	return "ok"
+}
+
+// history is all acts from the nth on.
+func (r *resource) history(n int) []act {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]act(nil), r.acts[n:]...)
+}
+
+// forget what was seen: ZooKeeper has lost its data, and tokens begin anew.
+func (r *resource) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.acts, r.highest = nil, 0
+}
+
+func (r *resource) length() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.acts)
+}
+
+func (r *resource) close() {
+	_ = r.listener.Close()
+	r.mu.Lock()
+	for _, conn := range r.open {
+		_ = conn.Close()
+	}
+	r.mu.Unlock()
+	r.serving.Wait()
+}
