@@ -23,11 +23,12 @@ type arena struct {
 	direct     *zk.Conn
 	candidates []*wrapped
 	role, dir  string
+	owner      *testing.T // outlives the faults; what they start ends with it
 }
 
 func openArena(t *testing.T, role string) *arena {
 	t.Helper()
-	a := &arena{role: role, dir: t.TempDir(), resource: openResource(t)}
+	a := &arena{role: role, dir: t.TempDir(), resource: openResource(t), owner: t}
 	a.network = must(lab.NewNetwork(t.Context(), 3))(t)
 	closeAfter(t, a.network)
 	a.ensemble = must(lab.StartZooKeeper(t.Context(), lab.ZooKeeperConfig{
@@ -55,7 +56,7 @@ func (a *arena) start(t *testing.T, c *wrapped) {
 		Name: c.name, Path: must(os.Executable())(t), LogDir: a.dir,
 		Env: []string{"ROLE=" + a.role, "NAME=" + c.name, "SERVERS=" + servers, "RESOURCE=" + a.resource.listener.Addr().String()},
 	}))(t)
-	closeAfter(t, c.process)
+	closeAfter(a.owner, c.process)
 }
 
 // explain a failure by what the candidates said last.
@@ -134,7 +135,7 @@ type fault struct {
 
 const (
 	short = time.Second
-	long  = chaosTimeout + 2*time.Second
+	long  = chaosTimeout + time.Second
 )
 
 func faults() []fault {
