@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	chaosTimeout = 4 * time.Second
+	chaosTimeout = 3 * time.Second
 	chaosStop    = 500 * time.Millisecond
 )
 

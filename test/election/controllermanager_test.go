@@ -23,11 +23,11 @@ func stores(t *testing.T, plane *lab.ControlPlane) map[string][]string {
 	return map[string][]string{
 		"zookeeper": {
 			"--leader-elect-resource-lock=zookeeper", "--leader-elect-zookeeper-servers=" + ensemble.Connect(),
-			"--leader-elect-zookeeper-tick=" + tick.String(), "--leader-elect-zookeeper-session-timeout=8s",
+			"--leader-elect-zookeeper-tick=" + tick.String(), "--leader-elect-zookeeper-session-timeout=5s", "--leader-elect-zookeeper-stop-time=1s",
 		},
 		"leases": {
 			"--leader-elect-resource-lock=leases", "--kubeconfig=" + plane.Kubeconfig(),
-			"--leader-elect-lease-duration=8s", "--leader-elect-renew-deadline=5s", "--leader-elect-retry-period=1s",
+			"--leader-elect-lease-duration=6s", "--leader-elect-renew-deadline=4s", "--leader-elect-retry-period=1s", "--leader-elect-zookeeper-stop-time=1s",
 		},
 	}
 }
