@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -27,14 +29,15 @@ type room struct {
 	dir      string
 	ensemble *lab.Ensemble
 	direct   *zk.Conn
+	subnet   *lab.Subnet // of the copies' health servers
 	copies   []*wrapped
-	flags    []string
 	command  []string
 }
 
 // wrapped is one copy.
 type wrapped struct {
 	name    string
+	health  string // host:port
 	links   *lab.ClientLinks
 	process *lab.Process
 }
@@ -45,6 +48,8 @@ func openRoom(t *testing.T) *room {
 	r.ensemble = must(lab.StartZooKeeper(t.Context(), lab.ZooKeeperConfig{TickTime: tick}))(t)
 	closeAfter(t, r.ensemble)
 	r.direct = dial(t, r.ensemble.Connect())
+	r.subnet = must(lab.ClaimSubnet())(t)
+	closeAfter(t, r.subnet)
 	return r
 }
 
@@ -71,25 +76,25 @@ func dial(t testing.TB, connect string) *zk.Conn {
 }
 
 // enter adds a copy with links of its own.
-func (r *room) enter(t *testing.T, name string) *wrapped {
+func (r *room) enter(t *testing.T, name string) {
 	t.Helper()
 	w := &wrapped{name: name, links: must(lab.LinkClient(t.Context(), r.ensemble))(t)}
 	closeAfter(t, w.links)
 	r.copies = append(r.copies, w)
+	w.health = r.subnet.Addr(len(r.copies)) + ":8081"
 	r.start(t, w)
-	return w
 }
 
 // start a copy, again if it has ended.
 func (r *room) start(t *testing.T, w *wrapped) {
 	t.Helper()
-	args := append([]string{
-		"elect", "--identity", w.name, "--leader-elect-resource-name", "work",
+	args := []string{
+		"elect", "--identity", w.name, "--leader-elect-resource-name", "work", "--health-bind-address", w.health,
 		"--leader-elect-zookeeper-servers", w.links.Connect(), "--leader-elect-zookeeper-tick", tick.String(),
-		"--leader-elect-zookeeper-session-timeout", "8s", "--leader-elect-zookeeper-stop-time", "3s",
-	}, r.flags...)
+		"--leader-elect-zookeeper-session-timeout", "8s", "--leader-elect-zookeeper-stop-time", "3s", "--",
+	}
 	w.process = must(lab.StartProcess(t.Context(), lab.ProcessConfig{
-		Name: w.name, Path: quorate, Args: append(append(args, "--"), r.command...), LogDir: r.dir,
+		Name: w.name, Path: quorate, Args: append(args, r.command...), LogDir: r.dir,
 		Env: []string{"ROLE=work", "JOURNAL=" + r.dir},
 	}))(t)
 	closeAfter(t, w.process)
@@ -147,6 +152,26 @@ func (r *room) leaders(t *testing.T, args ...string) string {
 	return leaders(t, append(args, "--leader-elect-zookeeper-servers", r.ensemble.Connect(), "--leader-elect-zookeeper-tick", tick.String())...)
 }
 
+// wantHealth checks what a copy says of itself.
+func (w *wrapped) wantHealth(t *testing.T, leads bool) {
+	t.Helper()
+	ready, running := "standing by", "quorate_elect_command_running 0"
+	if leads {
+		ready, running = "leading", "quorate_elect_command_running 1"
+	}
+	for path, want := range map[string]string{"/healthz": "ok", "/readyz": ready, "/metrics": running} {
+		await(t, w.name+" to answer "+path+" with "+want, func() bool {
+			res, err := http.Get("http://" + w.health + path) //nolint:noctx // a test on loopback
+			if err != nil {
+				return false
+			}
+			defer res.Body.Close()
+			body, err := io.ReadAll(res.Body)
+			return err == nil && res.StatusCode == http.StatusOK && strings.Contains(string(body), want)
+		})
+	}
+}
+
 // leaders is what quorate leaders prints.
 func leaders(t *testing.T, args ...string) string {
 	t.Helper()
@@ -184,6 +209,10 @@ func TestElectRunsOneAtATime(t *testing.T) {
 			default:
 			}
 		}
+	}
+	_, leader := r.next(t, 0)
+	for _, w := range r.copies {
+		w.wantHealth(t, w == leader)
 	}
 	fault("program killed", func(t *testing.T, e entry, w *wrapped) {
 		check(t, syscall.Kill(e.PID, syscall.SIGKILL))
