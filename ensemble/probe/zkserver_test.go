@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -16,6 +17,7 @@ import (
 
 // zkServer answers as a ZooKeeper server does, from texts.
 type zkServer struct {
+	mu sync.Mutex // guards what change changes
 	// words are the answers to four letter words; others are not whitelisted.
 	words map[string]string
 	// commands are the answers of the AdminServer; others are unknown to it. Nil: it
@@ -25,6 +27,26 @@ type zkServer struct {
 	config string
 	// credentials that the client must give, if any.
 	credentials string
+}
+
+// change changes what it answers.
+func (z *zkServer) change(how func()) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	how()
+}
+
+func (z *zkServer) word(name string) (string, bool) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	text, ok := z.words[name]
+	return text, ok
+}
+
+func (z *zkServer) node() string {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.config
 }
 
 // start serves until the test ends, and returns who asks it.
@@ -81,14 +103,14 @@ func (z *zkServer) serve(c net.Conn) {
 		return
 	}
 	if first[0] >= 'a' {
-		text, ok := z.words[string(first[:])]
+		text, ok := z.word(string(first[:]))
 		if !ok {
 			text = string(first[:]) + " is not executed because it is not in the whitelist.\n"
 		}
 		io.WriteString(c, text)
 		return
 	}
-	if z.config == "" {
+	if z.node() == "" {
 		return
 	}
 	z.session(c, int(binary.BigEndian.Uint32(first[:])))
@@ -114,8 +136,8 @@ func (z *zkServer) session(c net.Conn, length int) {
 		case opAuth:
 			authentic = strings.Contains(string(frame), z.credentials)
 		case opGetData:
-			body = binary.BigEndian.AppendUint32(nil, uint32(len(z.config)))
-			body = append(append(body, z.config...), make([]byte, 68)...)
+			body = binary.BigEndian.AppendUint32(nil, uint32(len(z.node())))
+			body = append(append(body, z.node()...), make([]byte, 68)...)
 			if !authentic {
 				body, code = nil, -102
 			}
