@@ -53,11 +53,11 @@ func Budget(e *v1alpha1.Ensemble, minAvailable int) *policyv1.PodDisruptionBudge
 			Namespace: e.Namespace, Name: budgetName(e),
 			Labels: map[string]string{managedBy: "quorate"},
 			OwnerReferences: []metav1.OwnerReference{{
-				APIVersion: v1alpha1.GroupVersion.String(), Kind: "Ensemble", Name: e.Name, UID: e.UID, Controller: ptr.To(true),
+				APIVersion: v1alpha1.GroupVersion.String(), Kind: "Ensemble", Name: e.Name, UID: e.UID, Controller: new(true),
 			}},
 		},
 		Spec: policyv1.PodDisruptionBudgetSpec{
-			MinAvailable:               ptr.To(intstr.FromInt32(int32(minAvailable))),
+			MinAvailable:               new(intstr.FromInt32(int32(minAvailable))),
 			Selector:                   selector,
 			UnhealthyPodEvictionPolicy: ptr.To(policyv1.AlwaysAllow),
 		},

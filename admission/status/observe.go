@@ -39,7 +39,7 @@ func Observe(e *v1alpha1.Ensemble, pods []corev1.Pod, v *probe.View) v1alpha1.En
 	s := v1alpha1.EnsembleStatus{ObservedGeneration: e.Generation, DisruptionsAllowed: ptr.To[int32](0)}
 	told := v.Known && (v.Live || e.Spec.System == v1alpha1.Generic)
 	if told {
-		s.Voters, s.Quorum = ptr.To(int32(v.Voters().Len())), ptr.To(int32(v.Size()))
+		s.Voters, s.Quorum = new(int32(v.Voters().Len())), new(int32(v.Size()))
 	} else {
 		s.Voters, s.Quorum = e.Status.Voters, e.Status.Quorum
 	}

@@ -99,8 +99,8 @@ func (v *View) live(configs []Config, r Rules) {
 // it is, or one of its own, above them.
 func (v *View) number(configs []Config) map[string]int {
 	numbers := map[string]int{}
-	for i := len(v.Members) - 1; i >= 0; i-- { // of twins, the first
-		if id := v.Members[i].ServerID; id != "" {
+	for i, m := range slices.Backward(v.Members) { // of twins, the first
+		if id := m.ServerID; id != "" {
 			numbers[id] = i
 		}
 	}

@@ -93,7 +93,7 @@ func (z *zkServer) admin(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		text = fmt.Sprintf(`{"command":%q,"error":"Unknown command: %s"}`, command, command)
 	}
-	io.WriteString(w, text) // HTTP status 200, whatever it says
+	_, _ = io.WriteString(w, text) // HTTP status 200, whatever it says
 }
 
 func (z *zkServer) serve(c net.Conn) {
@@ -107,7 +107,7 @@ func (z *zkServer) serve(c net.Conn) {
 		if !ok {
 			text = string(first[:]) + " is not executed because it is not in the whitelist.\n"
 		}
-		io.WriteString(c, text)
+		_, _ = io.WriteString(c, text)
 		return
 	}
 	if z.node() == "" {
@@ -118,12 +118,12 @@ func (z *zkServer) serve(c net.Conn) {
 
 // session answers a client, from the connect request on.
 func (z *zkServer) session(c net.Conn, length int) {
-	io.CopyN(io.Discard, c, int64(length))
+	_, _ = io.CopyN(io.Discard, c, int64(length))
 	granted := binary.BigEndian.AppendUint32(nil, 0)
 	granted = binary.BigEndian.AppendUint32(granted, sessionMillis)
 	granted = binary.BigEndian.AppendUint64(granted, 42)
 	granted = binary.BigEndian.AppendUint32(granted, 16)
-	send(c, append(granted, make([]byte, 17)...))
+	_ = send(c, append(granted, make([]byte, 17)...))
 	authentic := z.credentials == ""
 	for {
 		frame, err := receive(c)
@@ -144,6 +144,6 @@ func (z *zkServer) session(c net.Conn, length int) {
 		}
 		head := binary.BigEndian.AppendUint32(nil, uint32(xid))
 		head = binary.BigEndian.AppendUint64(head, 7)
-		send(c, append(binary.BigEndian.AppendUint32(head, uint32(code)), body...))
+		_ = send(c, append(binary.BigEndian.AppendUint32(head, uint32(code)), body...))
 	}
 }

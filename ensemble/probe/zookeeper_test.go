@@ -96,14 +96,14 @@ func TestZooKeeperUnseen(t *testing.T) {
 	}{
 		"half-open":    {func(c net.Conn) { hold(c) }, "no answer in time"},
 		"drips":        {drip, "no answer in time"},
-		"huge":         {func(c net.Conn) { c.Write([]byte(huge)) }, "its answer makes no sense"},
-		"garbage":      {func(c net.Conn) { c.Write([]byte("\x00\xff{]\n\tMode: king\nZxid: 0x1")) }, "its answer makes no sense"},
+		"huge":         {func(c net.Conn) { _, _ = c.Write([]byte(huge)) }, "its answer makes no sense"},
+		"garbage":      {func(c net.Conn) { _, _ = c.Write([]byte("\x00\xff{]\n\tMode: king\nZxid: 0x1")) }, "its answer makes no sense"},
 		"empty":        {func(net.Conn) {}, "its answer makes no sense"},
-		"cut short":    {func(c net.Conn) { c.Write([]byte(srvrOfLeader[:80])) }, "its answer makes no sense"},
-		"two modes":    {func(c net.Conn) { c.Write([]byte(srvrOfLeader + "Mode: follower\n")) }, "its answer makes no sense"},
-		"only imok":    {func(c net.Conn) { c.Write([]byte("imok")) }, "its answer makes no sense"},
-		"not listed":   {func(c net.Conn) { c.Write([]byte("srvr is not executed because it is not in the whitelist.")) }, errNotListed.Error()},
-		"another text": {func(c net.Conn) { c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) }, "its answer makes no sense"},
+		"cut short":    {func(c net.Conn) { _, _ = c.Write([]byte(srvrOfLeader[:80])) }, "its answer makes no sense"},
+		"two modes":    {func(c net.Conn) { _, _ = c.Write([]byte(srvrOfLeader + "Mode: follower\n")) }, "its answer makes no sense"},
+		"only imok":    {func(c net.Conn) { _, _ = c.Write([]byte("imok")) }, "its answer makes no sense"},
+		"not listed":   {func(c net.Conn) { _, _ = c.Write([]byte("srvr is not executed because it is not in the whitelist.")) }, errNotListed.Error()},
+		"another text": {func(c net.Conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) }, "its answer makes no sense"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

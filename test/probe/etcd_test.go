@@ -88,7 +88,7 @@ func TestEtcd(t *testing.T) {
 	}
 	targets := []probe.Target{all[0].target(), all[1].target(), all[2].target(), all[3].target()}
 	p := &probe.Etcd{ClientPort: 2379}
-	await(t, p, targets[:3], probe.Rules{}, "three members in sync", synced(3))
+	await(t, p, targets[:3], probe.Rules{}, "three members in sync", three)
 
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{all[0].client()}, DialTimeout: time.Minute})
 	if err != nil {
@@ -103,7 +103,7 @@ func TestEtcd(t *testing.T) {
 	}
 	all[3].start(t, cluster(all), "existing")
 	v := await(t, p, targets, probe.Rules{}, "a learner beside them", func(v *probe.View) bool {
-		return synced(3)(v) && v.Members[3].Role == probe.Learner && v.Members[3].Health == probe.Synced
+		return three(v) && v.Members[3].Role == probe.Learner && v.Members[3].Health == probe.Synced
 	})
 	if v.Voters().Len() != 3 || v.Members[3].Votes || !v.Live || len(v.Strangers) != 0 {
 		t.Errorf("voters=%d, the learner votes=%t, live=%t, strangers=%v", v.Voters().Len(), v.Members[3].Votes, v.Live, v.Strangers)

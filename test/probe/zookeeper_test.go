@@ -77,9 +77,8 @@ func shown(v *probe.View) (all []string) {
 	return all
 }
 
-func synced(n int) func(*probe.View) bool {
-	return func(v *probe.View) bool { return v.Known && v.Synced.Len() == n && v.Doubt == 0 }
-}
+// three are in sync, and nobody doubts it.
+func three(v *probe.View) bool { return v.Known && v.Synced.Len() == 3 && v.Doubt == 0 }
 
 // Whatever the servers let us ask, the same is found: who leads, who votes, who is
 // which server, and what a loss would leave.
@@ -105,7 +104,7 @@ func TestZooKeeperSources(t *testing.T) {
 			// The first answers of a cold AdminServer come too late: the next source is
 			// believed for that time.
 			v := await(t, p, targets, probe.Rules{}, "all in sync, through the best source", func(v *probe.View) bool {
-				return synced(3)(v) && !slices.ContainsFunc(v.Members, func(m probe.Member) bool { return m.Answer.Source != c.source })
+				return three(v) && !slices.ContainsFunc(v.Members, func(m probe.Member) bool { return m.Answer.Source != c.source })
 			})
 			if !v.Live || v.Voters().Len() != 3 || v.Size() != 2 || v.Changing || len(v.Strangers) != 0 || v.Settle != c.settle {
 				t.Errorf("got live=%t voters=%d quorum=%d changing=%t strangers=%v settle=%s", v.Live, v.Voters().Len(), v.Size(), v.Changing, v.Strangers, v.Settle)
@@ -136,7 +135,7 @@ func TestZooKeeperThroughFaults(t *testing.T) {
 	e := startZooKeeper(t, lab.ZooKeeperConfig{Voters: 3})
 	p := &probe.ZooKeeper{ClientPort: 2181, AdminPort: 8080}
 	targets := members(e)
-	v := await(t, p, targets, probe.Rules{}, "all in sync", synced(3))
+	v := await(t, p, targets, probe.Rules{}, "all in sync", three)
 
 	leader := v.Leader
 	follower := (leader + 1) % 3
@@ -156,7 +155,7 @@ func TestZooKeeperThroughFaults(t *testing.T) {
 	if err := e.Servers()[follower].Process().Resume(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, p, targets, probe.Rules{}, "it to be back", synced(3))
+	await(t, p, targets, probe.Rules{}, "it to be back", three)
 
 	if err := e.Servers()[leader].Process().Kill(); err != nil {
 		t.Fatal(err)
@@ -170,7 +169,7 @@ func TestZooKeeperThroughFaults(t *testing.T) {
 	if err := e.Servers()[leader].Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	await(t, p, targets, probe.Rules{}, "all back", synced(3))
+	await(t, p, targets, probe.Rules{}, "all back", three)
 }
 
 // Groups and weights are read from the servers: a quorum is a majority of weight in
@@ -186,7 +185,7 @@ func TestZooKeeperGroups(t *testing.T) {
 		c.Members = append(c.Members, lab.ZooKeeperMember{ID: id, Host: subnet.Addr(id), Group: 1, Weight: map[int]int{1: 3, 2: 1, 3: 1}[id]})
 	}
 	e := startZooKeeper(t, c)
-	v := await(t, &probe.ZooKeeper{ClientPort: 2181, AdminPort: 8080}, members(e), probe.Rules{}, "all in sync", synced(3))
+	v := await(t, &probe.ZooKeeper{ClientPort: 2181, AdminPort: 8080}, members(e), probe.Rules{}, "all in sync", three)
 	if got := v.Without(quorum.SetOf(1, 2), 0); got != quorum.Safe {
 		t.Errorf("the heavy one alone: %s, want Safe", got)
 	}
