@@ -98,7 +98,7 @@ type extenderProcess struct {
 	stop    func()
 }
 
-func startExtender(t *testing.T, address string) *extenderProcess {
+func startExtender(t testing.TB, address string) *extenderProcess {
 	t.Helper()
 	ctx, cancel := context.WithCancel(klog.NewContext(t.Context(), logr.Discard()))
 	informer := membership.NewInformer(membership.SourcesOf(plane.Client, ensembles), nil)
@@ -124,7 +124,7 @@ func startExtender(t *testing.T, address string) *extenderProcess {
 	return p
 }
 
-func awaitReady(t *testing.T, address string) {
+func awaitReady(t testing.TB, address string) {
 	t.Helper()
 	if err := lab.Await(t.Context(), time.Minute, "the extender", func(ctx context.Context) error {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
@@ -169,7 +169,7 @@ func startScheduler(t *testing.T, name, address string, f *faults) {
 }
 
 // shippedConfiguration is the one in deploy/components/scheduler.
-func shippedConfiguration(t *testing.T) *schedulerv1.KubeSchedulerConfiguration {
+func shippedConfiguration(t testing.TB) *schedulerv1.KubeSchedulerConfiguration {
 	t.Helper()
 	text, err := deploy.Files.ReadFile(deploy.SchedulerConfiguration)
 	if err != nil {
@@ -197,7 +197,7 @@ func freeAddress(t *testing.T) string {
 }
 
 // namespace makes one, and takes its pods away in the end.
-func namespace(t *testing.T, name string) string {
+func namespace(t testing.TB, name string) string {
 	t.Helper()
 	_, err := plane.Client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	if err != nil {
@@ -217,7 +217,7 @@ func namespace(t *testing.T, name string) string {
 }
 
 // createEnsemble declares one that protects its zones.
-func createEnsemble(t *testing.T, namespace, name string, voters int32) {
+func createEnsemble(t testing.TB, namespace, name string, voters int32) {
 	t.Helper()
 	e := &v1alpha1.Ensemble{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	e.Spec.Selector = v1alpha1.Selector{MatchLabels: map[string]v1alpha1.LabelValue{ensembleLabel: v1alpha1.LabelValue(name)}}
@@ -238,7 +238,7 @@ func memberPod(namespace, ensemble string, i int) *corev1.Pod {
 	return pod
 }
 
-func createPods(t *testing.T, pods ...*corev1.Pod) {
+func createPods(t testing.TB, pods ...*corev1.Pod) {
 	t.Helper()
 	group, ctx := errgroup.WithContext(t.Context())
 	group.SetLimit(16)

@@ -34,8 +34,8 @@ type storm struct {
 
 func votersOf(ensemble string) int { return 3 + 2*(int(ensemble[len(ensemble)-1]-'0')%2) }
 
-// blow runs it. The first error is about progress, the map about safety.
-func (s storm) blow(t *testing.T) (error, map[string][]string) {
+// blow runs it. The map is about safety, the error about progress.
+func (s storm) blow(t *testing.T) (map[string][]string, error) {
 	t.Helper()
 	ns := namespace(t, s.name)
 	f := startFaults(t, plane, s.seed)
@@ -53,7 +53,7 @@ func (s storm) blow(t *testing.T) (error, map[string][]string) {
 	awaitPolicy(t, ns, fmt.Sprintf("e%02d", s.count-1))
 	createPods(t, pods...)
 	if err := o.awaitBound(t.Context(), len(pods)/2, 2*time.Minute); err != nil && s.limit > time.Minute {
-		return err, o.verdict()
+		return o.verdict(), err
 	}
 	if s.midway != nil {
 		s.midway()
@@ -61,7 +61,7 @@ func (s storm) blow(t *testing.T) (error, map[string][]string) {
 	f.end()
 	err := o.awaitBound(t.Context(), len(pods), s.limit)
 	t.Logf("%s: %d ensembles, %d pods; bindings %v; %d ensembles unsafe", s.name, s.count, len(pods), f.counts, len(o.verdict()))
-	return err, o.verdict()
+	return o.verdict(), err
 }
 
 const ensemblesAtOnce = 60
@@ -81,7 +81,7 @@ func TestStorm(t *testing.T) {
 					startExtender(t, p.address)
 				}
 			}
-			err, unsafe := s.blow(t)
+			unsafe, err := s.blow(t)
 			if err != nil {
 				t.Error(err)
 			}
@@ -124,7 +124,7 @@ func TestStormCatchesNaive(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	err, unsafe := storm{name: "naive", seed: 1, count: 30, address: server, limit: 2 * time.Minute}.blow(t)
+	unsafe, err := storm{name: "naive", seed: 1, count: 30, address: server, limit: 2 * time.Minute}.blow(t)
 	if err != nil {
 		t.Error(err)
 	}
@@ -164,7 +164,7 @@ func TestStormCatchesRefusal(t *testing.T) {
 }
 
 // control serves an extender that is not ours.
-func control(t *testing.T, answer func(*corev1.Pod, []string) extender.Answer) (address string) {
+func control(t testing.TB, answer func(*corev1.Pod, []string) extender.Answer) (address string) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		args := &extenderv1.ExtenderArgs{}
