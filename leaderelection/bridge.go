@@ -62,7 +62,7 @@ func (b *bridge) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, [
 	if err := b.readLease(ctx); err != nil {
 		return nil, nil, err
 	}
-	r, _, err := b.ofLock(ctx)
+	r, err := b.ofLock(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -77,14 +77,14 @@ func (b *bridge) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, [
 }
 
 // ofLock never blocks for another's end: the Lease must be polled.
-func (b *bridge) ofLock(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+func (b *bridge) ofLock(ctx context.Context) (*resourcelock.LeaderElectionRecord, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.lock.cfg.RenewDeadline/2)
 	defer cancel()
-	r, raw, err := b.lock.Get(ctx)
+	r, _, err := b.lock.Get(ctx)
 	if apierrors.IsNotFound(err) {
-		return &resourcelock.LeaderElectionRecord{}, nil, nil
+		return &resourcelock.LeaderElectionRecord{}, nil
 	}
-	return r, raw, err
+	return r, err
 }
 
 // readLease and note when it changed.
@@ -161,7 +161,7 @@ func (b *bridge) acquire(ctx context.Context, r resourcelock.LeaderElectionRecor
 
 // acquireLock looks again: the Lease may have taken a while.
 func (b *bridge) acquireLock(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
-	found, _, err := b.ofLock(ctx)
+	found, err := b.ofLock(ctx)
 	if err != nil {
 		return err
 	}

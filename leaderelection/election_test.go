@@ -155,7 +155,7 @@ func TestFaultsNeverMakeTwoLeaders(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 0))
 			election(t, func(t *testing.T, tree *zookeepertest.Tree, h *history, ps map[string]*process, _ map[string]context.CancelFunc) {
 				for range 40 {
-					fault(r, tree, h, ps)
+					fault(r, h, ps)
 					pass(time.Duration(r.IntN(20_000)) * time.Millisecond)
 				}
 				for _, p := range ps {
@@ -168,7 +168,7 @@ func TestFaultsNeverMakeTwoLeaders(t *testing.T) {
 	}
 }
 
-func fault(r *rand.Rand, tree *zookeepertest.Tree, h *history, ps map[string]*process) {
+func fault(r *rand.Rand, h *history, ps map[string]*process) {
 	name := []string{"a", "b", "c"}[r.IntN(3)]
 	if l := h.leader(); l != "" && r.IntN(2) == 0 {
 		name = l

@@ -32,8 +32,8 @@ func (h *Health) Check(*http.Request) error {
 			return fmt.Errorf("%s: the term was lost %v ago and its work has not stopped", h.lock.Describe(), since.Round(time.Second))
 		}
 	}
-	li, _, err := h.lock.cfg.Session.current()
-	if err != nil {
+	li := h.lock.metrics.life()
+	if li == nil {
 		return nil // a new one is being opened; nobody leads meanwhile
 	}
 	if age := li.age(); age > li.Timeout()+h.tolerance {

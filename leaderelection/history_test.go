@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -217,5 +216,3 @@ func await(t *testing.T, d time.Duration, what string, ok func() bool) time.Dura
 	}
 	return time.Since(begin)
 }
-
-func oneOf[T any](of []T) T { return of[rand.N(len(of))] }

@@ -103,7 +103,6 @@ type Session struct {
 	life    *life      // nil between two
 	changed chan struct{}
 	err     error // why there is no life
-	closed  bool
 }
 
 // Dial opens a session and waits until it is established, its node exists, and

@@ -72,7 +72,7 @@ func createTwice(e *election) {
 func createRace(e *election) {
 	var won atomic.Int32
 	var wg sync.WaitGroup
-	for _, n := range strings.Split("abcdefgh", "") {
+	for n := range strings.SplitSeq("abcdefgh", "") {
 		l := e.join(n)
 		wg.Go(func() {
 			if l.Create(e.bounded(), record(l.Identity())) == nil {

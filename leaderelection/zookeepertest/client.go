@@ -15,9 +15,9 @@ import (
 type Fault int
 
 const (
-	// None: the call is made.
+	// None is no fault: the call is made.
 	None Fault = iota
-	// LostBefore it was applied: the connection broke.
+	// LostBefore: the call breaks the connection before it was applied.
 	LostBefore
 	// LostAfter it was applied: the answer is lost, and the connection is another.
 	LostAfter
@@ -232,6 +232,7 @@ func (c *Client) call(ctx context.Context, ops []zookeeper.Op, apply func(nodes 
 		return fmt.Errorf("%w: connection lost", zookeeper.ErrUnsure)
 	case Hang:
 		return c.hang(ctx)
+	default:
 	}
 	nodes, err := c.reach(ctx, ops != nil)
 	if err != nil {
@@ -258,8 +259,9 @@ func (c *Client) call(ctx context.Context, ops []zookeeper.Op, apply func(nodes 
 		return fmt.Errorf("%w: connection lost", zookeeper.ErrUnsure)
 	case HangAfter:
 		return c.hang(ctx)
+	default:
+		return err
 	}
-	return err
 }
 
 func (c *Client) hang(ctx context.Context) error {

@@ -162,7 +162,7 @@ func (p *process) run(ctx context.Context) error {
 }
 
 // await a condition of real parts.
-func await(t *testing.T, what string, ok func() bool) time.Duration {
+func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	begin := time.Now()
 	ticker := time.NewTicker(5 * time.Millisecond)
@@ -173,7 +173,6 @@ func await(t *testing.T, what string, ok func() bool) time.Duration {
 		}
 		<-ticker.C
 	}
-	return time.Since(begin)
 }
 
 func awaitLeader(t *testing.T, h *history, name string) {
