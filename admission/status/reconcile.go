@@ -152,11 +152,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	view := r.look(ctx, e, pods)
 	rhythm := r.rhythms.of(req.NamespacedName, e.UID)
 	r.tell(e, rhythm, &view)
-	if err := errors.Join(r.arm(ctx, e), r.keepBudget(ctx, e, pods, &view, r.desired(ctx, e, pods))); err != nil {
-		return ctrl.Result{}, err
-	}
+	armErr := r.arm(ctx, e)
 	changed, err := r.write(ctx, e, pods, &view, rhythm)
-	if err != nil {
+	budgetErr := r.keepBudget(ctx, e, pods, &view, r.desired(ctx, e, pods))
+	if err := errors.Join(armErr, err, budgetErr); err != nil {
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{RequeueAfter: rhythm.next(r.Pace, changed)}, nil

@@ -46,9 +46,9 @@ func members(e *lab.Ensemble) []probe.Target {
 	return targets
 }
 
-// look asks all of them, in two seconds at most.
+// look asks all of them, in five seconds at most: the machine may be busy.
 func look(ctx context.Context, p probe.Prober, targets []probe.Target, r probe.Rules) probe.View {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	return probe.Judge(probe.Ask(ctx, p, targets), r, time.Now())
 }
@@ -57,7 +57,7 @@ func look(ctx context.Context, p probe.Prober, targets []probe.Target, r probe.R
 func await(t *testing.T, p probe.Prober, targets []probe.Target, r probe.Rules, what string, holds func(*probe.View) bool) probe.View {
 	t.Helper()
 	var v probe.View
-	err := lab.Await(t.Context(), 2*time.Minute, what, func(ctx context.Context) error {
+	err := lab.Await(t.Context(), 3*time.Minute, what, func(ctx context.Context) error {
 		if v = look(ctx, p, targets, r); !holds(&v) {
 			return fmt.Errorf("known=%t (%s), %d synced, %d unseen, doubt %d, members %+v", v.Known, v.Reason, v.Synced.Len(), v.Unseen.Len(), v.Doubt, shown(&v))
 		}
