@@ -64,7 +64,7 @@ var holes = map[string]hole{
 		why: "A pod was force-deleted past us, and its process answers at the address of the next one.",
 		tell: func(ctx context.Context, s *stage) {
 			s.sticky = true
-			old := s.podOf(0)
+			old := s.first()
 			s.mu.Lock()
 			s.remove(old, time.Now(), true, Decision{})
 			s.mu.Unlock()
@@ -112,7 +112,7 @@ var holes = map[string]hole{
 		why: "The new pod runs, and is not in sync yet.",
 		tell: func(ctx context.Context, s *stage) {
 			s.slow = 30 * time.Second
-			old := s.podOf(0)
+			old := s.first()
 			s.evicted(ctx, 0)
 			s.until(ctx, func() bool { p := s.pods["zk-0"]; return p != nil && p != old && p.running && !p.proc.synced })
 			s.evicted(ctx, 1)
@@ -146,7 +146,7 @@ var holes = map[string]hole{
 	"a yes hits the pod it was given for": {
 		why: "A request stalls until the next pod of the name is there, and another member was let go.",
 		tell: func(ctx context.Context, s *stage) {
-			old := s.podOf(0)
+			old := s.first()
 			stalled := s.asked(ctx, 0, 0, nil)
 			s.evicted(ctx, 0)
 			s.back(ctx, 0, old)
@@ -158,7 +158,7 @@ var holes = map[string]hole{
 	"a yes for a name is kept": {
 		why: "The same where no step binds requests to uids.",
 		tell: func(ctx context.Context, s *stage) {
-			old := s.podOf(0)
+			old := s.first()
 			stalled := s.asked(ctx, 0, 0, bySomeName)
 			s.lands(s.asked(ctx, 0, 0, bySomeName), false)
 			s.back(ctx, 0, old)

@@ -196,8 +196,8 @@ func (s *stage) back(ctx context.Context, server int, old *modelPod) {
 	})
 }
 
-func (s *stage) podOf(server int) *modelPod {
+func (s *stage) first() *modelPod {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pods[podName(server)]
+	return s.pods[podName(0)]
 }

@@ -74,20 +74,20 @@ func dryRun(options *metav1.DeleteOptions) bool {
 
 // eviction reads an Eviction of policy/v1 or v1beta1: both bodies are alike. Its
 // name and namespace are the request's: the body may lack them.
-func (req *Request) eviction(r *admissionv1.AdmissionRequest) error {
+func (r *Request) eviction(review *admissionv1.AdmissionRequest) error {
 	var e policyv1.Eviction
-	if err := json.Unmarshal(r.Object.Raw, &e); err != nil {
+	if err := json.Unmarshal(review.Object.Raw, &e); err != nil {
 		return fmt.Errorf("read eviction: %w", err)
 	}
-	req.Verb = Evict
-	if req.Name == "" {
-		req.Name = e.Name
+	r.Verb = Evict
+	if r.Name == "" {
+		r.Name = e.Name
 	}
 	if o := e.DeleteOptions; o != nil {
-		req.DryRun = req.DryRun || dryRun(o)
+		r.DryRun = r.DryRun || dryRun(o)
 		if o.Preconditions != nil {
-			req.PodUID = ptr.Deref(o.Preconditions.UID, "")
-			req.PodVersion = ptr.Deref(o.Preconditions.ResourceVersion, "")
+			r.PodUID = ptr.Deref(o.Preconditions.UID, "")
+			r.PodVersion = ptr.Deref(o.Preconditions.ResourceVersion, "")
 		}
 	}
 	return nil
@@ -96,17 +96,17 @@ func (req *Request) eviction(r *admissionv1.AdmissionRequest) error {
 // deletion reads what is deleted from the old object: a collection's requests bear
 // no name. The API server deletes exactly the object that it showed us,
 // in that version.
-func (req *Request) deletion(r *admissionv1.AdmissionRequest) (d Decision, done bool, err error) {
+func (r *Request) deletion(review *admissionv1.AdmissionRequest) (d Decision, done bool, err error) {
 	var p metav1.PartialObjectMetadata
-	if err := json.Unmarshal(r.OldObject.Raw, &p); err != nil {
+	if err := json.Unmarshal(review.OldObject.Raw, &p); err != nil {
 		return d, false, fmt.Errorf("read pod: %w", err)
 	}
-	req.Verb, req.Name, req.PodUID, req.PodVersion = DeletePod, p.Name, p.UID, p.ResourceVersion
+	r.Verb, r.Name, r.PodUID, r.PodVersion = DeletePod, p.Name, p.UID, p.ResourceVersion
 	if p.DeletionTimestamp != nil {
 		return Decision{Outcome: AllowGoing}, true, nil
 	}
-	o, err := deleteOptions(r)
-	req.DryRun = req.DryRun || dryRun(&o)
+	o, err := deleteOptions(review)
+	r.DryRun = r.DryRun || dryRun(&o)
 	return d, false, err
 }
 
@@ -121,18 +121,18 @@ func deleteOptions(r *admissionv1.AdmissionRequest) (o metav1.DeleteOptions, err
 }
 
 // update judges a StatefulSet only if its range of ordinals loses some.
-func (req *Request) update(r *admissionv1.AdmissionRequest) (d Decision, done bool, err error) {
+func (r *Request) update(review *admissionv1.AdmissionRequest) (d Decision, done bool, err error) {
 	var now, old appsv1.StatefulSet
-	if err := json.Unmarshal(r.Object.Raw, &now); err != nil {
+	if err := json.Unmarshal(review.Object.Raw, &now); err != nil {
 		return d, false, fmt.Errorf("read statefulset: %w", err)
 	}
-	if err := json.Unmarshal(r.OldObject.Raw, &old); err != nil {
+	if err := json.Unmarshal(review.OldObject.Raw, &old); err != nil {
 		return d, false, fmt.Errorf("read statefulset: %w", err)
 	}
-	req.Verb, req.Name, req.Range = Shrink, old.Name, rangeOf(&now)
+	r.Verb, r.Name, r.Range = Shrink, old.Name, rangeOf(&now)
 	was := rangeOf(&old)
-	req.Range.Owner = old.UID
-	if req.Range.Start <= was.Start && req.Range.Start+req.Range.Replicas >= was.Start+was.Replicas {
+	r.Range.Owner = old.UID
+	if r.Range.Start <= was.Start && r.Range.Start+r.Range.Replicas >= was.Start+was.Replicas {
 		return Decision{Outcome: AllowSafe, Message: "no ordinal is lost"}, true, nil
 	}
 	return d, false, nil
@@ -146,28 +146,28 @@ func rangeOf(s *appsv1.StatefulSet) Range {
 	return r
 }
 
-func (req *Request) scale(r *admissionv1.AdmissionRequest) (d Decision, done bool, err error) {
+func (r *Request) scale(review *admissionv1.AdmissionRequest) (d Decision, done bool, err error) {
 	var now, old autoscalingv1.Scale
-	if err := json.Unmarshal(r.Object.Raw, &now); err != nil {
+	if err := json.Unmarshal(review.Object.Raw, &now); err != nil {
 		return d, false, fmt.Errorf("read scale: %w", err)
 	}
-	if err := json.Unmarshal(r.OldObject.Raw, &old); err != nil {
+	if err := json.Unmarshal(review.OldObject.Raw, &old); err != nil {
 		return d, false, fmt.Errorf("read scale: %w", err)
 	}
-	req.Verb, req.Range = Shrink, Range{Replicas: int(now.Spec.Replicas)}
+	r.Verb, r.Range = Shrink, Range{Replicas: int(now.Spec.Replicas)}
 	if now.Spec.Replicas >= old.Spec.Replicas {
 		return Decision{Outcome: AllowSafe, Message: "no ordinal is lost"}, true, nil
 	}
 	return d, false, nil
 }
 
-func (req *Request) statefulSet(r *admissionv1.AdmissionRequest) (d Decision, done bool, err error) {
+func (r *Request) statefulSet(review *admissionv1.AdmissionRequest) (d Decision, done bool, err error) {
 	var s metav1.PartialObjectMetadata
-	if err := json.Unmarshal(r.OldObject.Raw, &s); err != nil {
+	if err := json.Unmarshal(review.OldObject.Raw, &s); err != nil {
 		return d, false, fmt.Errorf("read statefulset: %w", err)
 	}
-	req.Verb, req.Name, req.Range = DeleteStatefulSet, s.Name, Range{Owner: s.UID}
-	o, err := deleteOptions(r)
+	r.Verb, r.Name, r.Range = DeleteStatefulSet, s.Name, Range{Owner: s.UID}
+	o, err := deleteOptions(review)
 	if err != nil {
 		return d, false, err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/test/bench"
@@ -40,7 +41,8 @@ func BenchmarkEviction(b *testing.B) {
 // evictions asks at a rate for five seconds, and returns how long each took.
 func (r *rig) evictions(b *testing.B, rate int) []time.Duration {
 	b.Helper()
-	var mu sync.Mutex // guards took and failed
+	var mu sync.Mutex // guards took, failed and refused
+	refused := 0
 	var took []time.Duration
 	var failed error
 	var wait sync.WaitGroup
@@ -55,6 +57,7 @@ func (r *rig) evictions(b *testing.B, rate int) []time.Duration {
 			if failed != nil {
 				b.Fatal(failed)
 			}
+			b.Logf("at %d/s %d of %d were refused", rate, refused, len(took))
 			return took
 		case <-tick.C:
 		}
@@ -67,7 +70,10 @@ func (r *rig) evictions(b *testing.B, rate int) []time.Duration {
 			mu.Lock()
 			defer mu.Unlock()
 			took = append(took, time.Since(began))
-			if err != nil {
+			switch {
+			case apierrors.IsTooManyRequests(err): // an answer too, though a late probe cost it the yes
+				refused++
+			case err != nil:
 				failed = err
 			}
 		})

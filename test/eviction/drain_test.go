@@ -79,7 +79,7 @@ func withoutGuard(t *testing.T, r *rig, s *sampler) {
 		return nil
 	})
 	cancel()
-	<-drained
+	_ = <-drained // they were given up
 	fewest, _, story := s.least()
 	t.Logf("without the guard %d of %d servers counted at the least; a drain stalled: %t\n%s", fewest, voters, stalled, story)
 	r.behave(memberConfig{})
@@ -131,9 +131,9 @@ func stormOnce(t *testing.T, r *rig, s *sampler, round int) {
 	faults, stop := context.WithCancel(t.Context())
 	var chaos errgroup.Group
 	chaos.Go(func() error { return r.moody(faults) })
-	chaos.Go(func() error { return r.failReplicas(faults, t, round) })
-	chaos.Go(func() error { wait(faults, 10*time.Second); return stopped.Resume() })
-	chaos.Go(func() error { wait(faults, 15*time.Second); stop(); return nil })
+	chaos.Go(func() error { return r.failReplicas(faults, round) })
+	chaos.Go(func() error { _ = wait(faults, 10*time.Second); return stopped.Resume() })
+	chaos.Go(func() error { _ = wait(faults, 15*time.Second); stop(); return nil })
 	drains, ctx := errgroup.WithContext(t.Context())
 	again := make(chan string, 1000)
 	for _, node := range nodes {
@@ -242,7 +242,7 @@ func (r *rig) moody(ctx context.Context) error {
 }
 
 // failReplicas pauses one replica and kills another, for good.
-func (r *rig) failReplicas(ctx context.Context, t *testing.T, round int) error {
+func (r *rig) failReplicas(ctx context.Context, round int) error {
 	if round == 0 {
 		_ = wait(ctx, time.Second)
 		if err := r.replicas[0].Kill(); err != nil {

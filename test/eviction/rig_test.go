@@ -343,18 +343,3 @@ func tails(t testing.TB, dir string) {
 		return err
 	})
 }
-
-// back reports whether another pod has taken the place of that one.
-func (r *rig) back(ctx context.Context, name, uid string) error {
-	p, err := r.plane.Client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
-	switch {
-	case err != nil:
-		return err
-	case string(p.UID) == uid:
-		return errors.New("the old pod is there")
-	case p.Spec.NodeName == "":
-		return errors.New("the new pod is not bound")
-	default:
-		return nil
-	}
-}
