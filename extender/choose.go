@@ -18,6 +18,7 @@ func (q *question) answer(given []string) Answer {
 			usable = append(usable, s)
 		case waiting:
 			held = true
+		case shut:
 		}
 	}
 	switch {

@@ -132,6 +132,7 @@ func (l *Ledger) keep(now time.Time, r *record, a Answer, nominated bool) {
 		r.outside++
 	case Impossible:
 		r.outside = 0
+	case Unknown, Held, Yielding:
 	}
 	if a.Outcome < Free && !nominated {
 		l.linger(now, r, r.held)
@@ -142,6 +143,7 @@ func (l *Ledger) keep(now time.Time, r *record, a Answer, nominated bool) {
 		r.waiting = now
 	case Placed, Impossible, Free:
 		r.waiting = time.Time{}
+	case Unknown, Yielding, Outside:
 	}
 }
 

@@ -3,6 +3,7 @@ package extender
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -133,14 +134,15 @@ func (p *Placer) poke(e *membership.Ensemble) {
 
 // rulesOf is what an ensemble is judged by, pods and nodes apart.
 func rulesOf(e *membership.Ensemble) string {
-	rules := fmt.Sprint(e.Levels)
+	var rules strings.Builder
+	fmt.Fprint(&rules, e.Levels)
 	for i := range e.Judgements {
-		rules += fmt.Sprint(e.Judgements[i].Name, e.Judgements[i].Voters)
+		fmt.Fprint(&rules, e.Judgements[i].Name, e.Judgements[i].Voters)
 		if e.Judgements[i].Name == "live" {
-			rules += fmt.Sprint(e.Judgements[i].Counts)
+			fmt.Fprint(&rules, e.Judgements[i].Counts)
 		}
 	}
-	return rules
+	return rules.String()
 }
 
 func (p *Placer) sweep() {

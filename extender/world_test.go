@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 
 	"github.com/quorate/quorate/ensemble/membership"
 	"github.com/quorate/quorate/ensemble/v1alpha1"
@@ -55,7 +54,7 @@ func (w *world) clone() *world {
 	c.nodes, c.volumes, c.observer = maps.Clone(w.nodes), maps.Clone(w.volumes), maps.Clone(w.observer)
 	c.pods = make(map[string]*worldPod, len(w.pods))
 	for name, p := range w.pods {
-		c.pods[name] = ptr.To(*p)
+		c.pods[name] = new(*p)
 	}
 	return &c
 }
@@ -87,7 +86,7 @@ const namespace = "data"
 
 func (w *world) snapshot() *membership.Snapshot {
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "zk"}}
-	set.Spec.Replicas = ptr.To(int32(w.voters))
+	set.Spec.Replicas = new(int32(w.voters))
 	set.Spec.Template.Labels = map[string]string{"app": "zk"}
 	set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}
 	ensemble := &v1alpha1.Ensemble{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "zk", UID: "ensemble"}}
@@ -115,7 +114,7 @@ func (w *world) pod(name string, p *worldPod) *corev1.Pod {
 	if w.observer[name] {
 		pod.Labels["role"] = "observer"
 	}
-	pod.OwnerReferences = []metav1.OwnerReference{{Kind: "StatefulSet", Name: "zk", Controller: ptr.To(true)}}
+	pod.OwnerReferences = []metav1.OwnerReference{{Kind: "StatefulSet", Name: "zk", Controller: new(true)}}
 	pod.Spec.NodeName, pod.Status.NominatedNodeName = p.node, p.nominated
 	one := corev1.ResourceList{v1alpha1.VoterResource: resource.MustParse("1")}
 	pod.Spec.Containers = []corev1.Container{{Name: "zk", Resources: corev1.ResourceRequirements{Requests: one, Limits: one}}}

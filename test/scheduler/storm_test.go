@@ -101,7 +101,9 @@ func TestStormCatchesNaive(t *testing.T) {
 	go func() { done <- informer.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 	server := control(t, func(pod *corev1.Pod, names []string) extender.Answer {
 		s := informer.Snapshot()
