@@ -21,11 +21,15 @@ func Render(root, folder string) ([]*unstructured.Unstructured, error) {
 	}
 	var objects []*unstructured.Unstructured
 	for _, r := range resources.Resources() {
-		object, err := r.Map()
+		object := &unstructured.Unstructured{}
+		text, err := r.MarshalJSON()
+		if err == nil {
+			err = object.UnmarshalJSON(text)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("render %s: %w", folder, err)
 		}
-		objects = append(objects, &unstructured.Unstructured{Object: object})
+		objects = append(objects, object)
 	}
 	return objects, nil
 }

@@ -1,0 +1,363 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/restmapper"
+
+	"github.com/quorate/quorate/test/lab"
+)
+
+func gvr(groupVersion, resource string) schema.GroupVersionResource {
+	gv, _ := schema.ParseGroupVersion(groupVersion)
+	return gv.WithResource(resource)
+}
+
+// One cluster from the first command of docs/install.md to the last of
+// docs/uninstall.md: nobody is ever blocked, nothing is refused to the process,
+// nothing that it is given goes unused, nothing is lost while it is upgraded, and
+// nothing is left behind.
+func TestInstallUseUpgradeUninstall(t *testing.T) {
+	c := start(t)
+	before := c.everything(t)
+	page := func(name string) []string {
+		t.Helper()
+		commands, err := Commands(filepath.Join(c.repo, "docs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(commands) == 0 {
+			t.Fatalf("docs/%s has no commands", name)
+		}
+		return commands
+	}
+	install := page("install.md")
+	upgrade := slices.IndexFunc(install, func(s string) bool { return strings.Contains(s, "rollout restart") })
+	for i, command := range install[:upgrade-1] {
+		c.run(t, command)
+		if i == 0 {
+			c.neverBlocked(t, "default", "before a replica is up")
+		}
+	}
+	c.neverBlocked(t, "default", "in a namespace that is not guarded")
+	c.guards(t)
+	c.validates(t)
+	c.audits(t)
+	c.underLoad(t, func() {
+		c.rotates(t)
+		for _, command := range install[upgrade-1:] {
+			c.run(t, command)
+		}
+	})
+	for _, command := range page("eviction.md") {
+		c.run(t, command)
+	}
+	c.leastPrivilege(t)
+	for i, command := range page("uninstall.md") {
+		c.run(t, command)
+		if i == 3 {
+			c.neverBlocked(t, "data", "once the webhooks are deleted")
+		}
+	}
+	c.run(t, "kubectl delete namespace data")
+	await(t, "nothing to be left", func(context.Context) error {
+		var left []string
+		for name := range c.everything(t) {
+			if !before[name] && !strings.Contains(name, " pods default ") {
+				left = append(left, name)
+			}
+		}
+		if left != nil {
+			return fmt.Errorf("left behind: %s", strings.Join(left, "; "))
+		}
+		return nil
+	})
+}
+
+func await(t *testing.T, what string, condition func(context.Context) error) {
+	t.Helper()
+	if err := lab.Await(t.Context(), 2*time.Minute, what, condition); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// neverBlocked makes, evicts and deletes pods of that namespace.
+func (c *cluster) neverBlocked(t *testing.T, namespace, when string) {
+	t.Helper()
+	for _, name := range []string{"evicted", "deleted"} {
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "none"}}, SchedulerName: "nobody"},
+		}
+		if _, err := c.Client.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+			t.Fatalf("create a pod %s: %v", when, err)
+		}
+	}
+	if err := c.evict(t.Context(), namespace, "evicted", false); err != nil {
+		t.Errorf("evict a pod %s: %v", when, err)
+	}
+	if err := c.Client.CoreV1().Pods(namespace).Delete(t.Context(), "deleted", metav1.DeleteOptions{}); err != nil {
+		t.Errorf("delete a pod %s: %v", when, err)
+	}
+}
+
+func (c *cluster) evict(ctx context.Context, namespace, name string, dry bool) error {
+	e := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, DeleteOptions: &metav1.DeleteOptions{}}
+	if dry {
+		e.DeleteOptions.DryRun = []string{metav1.DryRunAll}
+	}
+	return c.Client.CoreV1().Pods(namespace).EvictV1(ctx, e)
+}
+
+// guards: an eviction of a member is judged by a replica, and refused as kubectl
+// drain needs it: nobody answers as ZooKeeper here.
+func (c *cluster) guards(t *testing.T) {
+	t.Helper()
+	await(t, "the guard to judge", func(ctx context.Context) error {
+		err := c.evict(ctx, "data", "zk-0", false)
+		if !apierrors.IsTooManyRequests(err) {
+			return fmt.Errorf("evict zk-0: got %w, want a 429", err)
+		}
+		if !apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause) {
+			return fmt.Errorf("evict zk-0: no cause DisruptionBudget in %w", err)
+		}
+		return nil
+	})
+	err := c.Client.AppsV1().StatefulSets("data").Delete(t.Context(), "zk", metav1.DeleteOptions{})
+	if !apierrors.IsForbidden(err) {
+		t.Errorf("delete the StatefulSet of a live ensemble: got %v, want a 403", err)
+	}
+	c.guarded(t, "True", "")
+}
+
+// guarded awaits the condition Guarded of the Ensemble.
+func (c *cluster) guarded(t *testing.T, status, says string) {
+	t.Helper()
+	await(t, "condition Guarded="+status, func(context.Context) error {
+		conditions, _, _ := unstructured.NestedSlice(ensemble(t, c).Object, "status", "conditions")
+		for _, o := range conditions {
+			m := o.(map[string]any)
+			if m["type"] == "Guarded" && m["status"] == status && strings.Contains(fmt.Sprint(m["message"]), says) {
+				return nil
+			}
+		}
+		return fmt.Errorf("conditions are %v", conditions)
+	})
+}
+
+// foreign kinds are those of others' operators, which the lab does not have.
+var foreign = []string{"cert-manager.io", "monitoring.coreos.com"}
+
+// validates lets the API server judge everything under deploy/, strictly: an unknown
+// field is an error.
+func (c *cluster) validates(t *testing.T) {
+	t.Helper()
+	groups, err := restmapper.GetAPIGroupResources(c.Client.Discovery())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mapper := restmapper.NewDiscoveryRESTMapper(groups)
+	for _, folder := range folders(t) {
+		objects, err := Render(root, folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range objects {
+			gvk := o.GroupVersionKind()
+			if slices.Contains(foreign, gvk.Group) || gvk.Kind == "Kustomization" {
+				continue
+			}
+			mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+			if err != nil {
+				t.Errorf("%s: %v", folder, err)
+				continue
+			}
+			var to dynamic.ResourceInterface = c.dynamic.Resource(mapping.Resource)
+			if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+				namespace := o.GetNamespace()
+				if namespace == "" {
+					namespace = "default"
+				}
+				to = c.dynamic.Resource(mapping.Resource).Namespace(namespace)
+			}
+			if strings.HasSuffix(gvk.Kind, "WebhookConfiguration") {
+				o.SetName("as-shipped") // the one that is there has another address
+			}
+			text, err := o.MarshalJSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			force := true
+			if _, err := to.Patch(t.Context(), o.GetName(), types.ApplyPatchType, text, metav1.PatchOptions{
+				FieldManager: "test", Force: &force, DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict,
+			}); err != nil {
+				t.Errorf("%s: %s %s: %v", folder, gvk.Kind, o.GetName(), err)
+			}
+		}
+	}
+}
+
+// audits: whoever weakens the guard is told, on the Ensemble too.
+func (c *cluster) audits(t *testing.T) {
+	t.Helper()
+	weaken := func(patch string) {
+		t.Helper()
+		_, err := c.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Patch(t.Context(), "quorate-guard", types.JSONPatchType, []byte(patch), metav1.PatchOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	weaken(`[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Ignore"}]`)
+	c.guarded(t, "False", "failurePolicy is Ignore")
+	await(t, "an Event on the webhook configuration", func(ctx context.Context) error {
+		events, err := c.Client.EventsV1().Events("default").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, e := range events.Items {
+			if e.Reason == "SelfAudit" && strings.Contains(e.Note, "failurePolicy is Ignore") {
+				return nil
+			}
+		}
+		return errors.New("none yet")
+	})
+	weaken(`[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Fail"}]`)
+	c.guarded(t, "True", "")
+}
+
+// rotates makes the process replace its certificate, and then its CA.
+func (c *cluster) rotates(t *testing.T) {
+	t.Helper()
+	secret := func(ctx context.Context) *corev1.Secret {
+		s, err := c.Client.CoreV1().Secrets("quorate-system").Get(ctx, "quorate-webhook-tls", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for _, lost := range []string{"tls.crt", "ca.key"} {
+		old := string(secret(t.Context()).Data["tls.crt"])
+		patch := fmt.Sprintf(`[{"op":"remove","path":"/data/%s"}]`, lost)
+		if _, err := c.Client.CoreV1().Secrets("quorate-system").Patch(t.Context(), "quorate-webhook-tls", types.JSONPatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "a new certificate for want of "+lost, func(ctx context.Context) error {
+			if now := string(secret(ctx).Data["tls.crt"]); now == "" || now == old {
+				return errors.New("still the old one")
+			}
+			return nil
+		})
+	}
+}
+
+// underLoad evicts dry all the time: each must be judged, none may end otherwise.
+func (c *cluster) underLoad(t *testing.T, do func()) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	var judged atomic.Int64
+	var failures sync.Map
+	var load sync.WaitGroup
+	for n := range 4 {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				err := c.evict(ctx, "data", fmt.Sprintf("zk-%d", n), true)
+				if ctx.Err() == nil && !apierrors.IsTooManyRequests(err) {
+					failures.Store(fmt.Sprint(err), true)
+				}
+				judged.Add(1)
+				select {
+				case <-ctx.Done():
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+		})
+	}
+	do()
+	stop()
+	load.Wait()
+	t.Logf("judged %d evictions meanwhile", judged.Load())
+	if judged.Load() < 10 {
+		t.Errorf("evictions judged: got %d, want 10 at least", judged.Load())
+	}
+	failures.Range(func(key, _ any) bool {
+		t.Errorf("an eviction was not judged: %v", key)
+		return true
+	})
+}
+
+// unused are verbs that this test has no occasion for, each with the reason.
+var unused = map[string]string{
+	"create tokenreviews":         "nobody scrapes here",
+	"create subjectaccessreviews": "nobody scrapes here",
+	"create poddisruptionbudgets": "the members never answer here: the status controller's own test has it",
+	"update poddisruptionbudgets": "an Ensemble whose voters changed",
+	"delete poddisruptionbudgets": "an Ensemble that no longer asks for one",
+	"patch events":                "an Event that is seen again: by chance",
+	"list nodes":                  "informers stream their lists by watch; for API servers that can't",
+	"list persistentvolumeclaims": "the same",
+	"list persistentvolumes":      "the same",
+	"list statefulsets":           "the same",
+}
+
+// leastPrivilege compares what the process did with what it may: the audit log
+// against the rules of its roles.
+func (c *cluster) leastPrivilege(t *testing.T) {
+	t.Helper()
+	did := map[string]bool{}
+	for _, e := range c.requests(t) {
+		if e.ObjectRef == nil {
+			continue
+		}
+		resource := e.ObjectRef.Resource
+		if e.ObjectRef.Subresource != "" {
+			resource += "/" + e.ObjectRef.Subresource
+		}
+		did[e.Verb+" "+resource] = true
+		if e.ResponseStatus != nil && e.ResponseStatus.Code == 403 {
+			t.Errorf("the process was refused: %s %s %s/%s: %s", e.Verb, resource, e.ObjectRef.Namespace, e.ObjectRef.Name, e.ResponseStatus.Message)
+		}
+	}
+	objects, err := Render(filepath.Join(c.repo, "deploy"), "base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		if !slices.Contains([]string{"ClusterRole/quorate", "ClusterRole/quorate-process", "Role/quorate"}, o.GetKind()+"/"+o.GetName()) {
+			continue
+		}
+		var role rbacv1.ClusterRole
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &role); err != nil {
+			t.Fatal(err)
+		}
+		for _, rule := range role.Rules {
+			for _, resource := range rule.Resources {
+				for _, verb := range rule.Verbs {
+					use := verb + " " + resource
+					if _, excused := unused[use]; !did[use] && !excused {
+						t.Errorf("%s %s may %s, and never did", o.GetKind(), o.GetName(), use)
+					}
+				}
+			}
+		}
+	}
+}
