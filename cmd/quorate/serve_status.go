@@ -15,7 +15,6 @@ import (
 	"github.com/quorate/quorate/admission/status"
 	"github.com/quorate/quorate/cmd/quorate/internal/config"
 	"github.com/quorate/quorate/cmd/quorate/internal/election"
-	"github.com/quorate/quorate/ensemble/membership"
 	"github.com/quorate/quorate/ensemble/probe"
 )
 
@@ -68,11 +67,10 @@ const knownConfigs = time.Minute
 
 // statusWork is what the leader does.
 func (p *process) statusWork() ([]func(context.Context) error, error) {
-	_, ensembles, informer, err := p.membership()
+	_, _, informer, err := p.membership() // with its keeper of topologies, on every replica
 	if err != nil {
 		return nil, err
 	}
-	p.parts = append(p.parts, membership.NewKeeper(informer, ensembles).Run) // on every replica: the first to write wins
 	examiner := p.examiner()
 	examiner.Configs = probe.NewConfigs(4096, knownConfigs)
 	r := &status.Reconciler{
