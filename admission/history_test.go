@@ -111,12 +111,12 @@ func (h *history) evict(ctx context.Context, name string, force bool) {
 		h.mu.Unlock()
 		return
 	}
+	h.note("said %s to %s for %s", d.Outcome, req.UID, name)
 	refused, stalled := !h.calm && h.chance(20), time.Duration(0)
 	if !h.calm && h.chance(30) {
 		stalled = h.upto(max(0, h.stall-time.Since(began)))
 	}
 	h.mu.Unlock()
-	h.note("said %s to %s for %s", d.Outcome, req.UID, name)
 	if refused { // by a PodDisruptionBudget
 		return
 	}

@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -42,6 +43,8 @@ type rig struct {
 	cert, key string
 	ca        []byte
 	ensembles client.Client
+
+	wire sync.Mutex // held while links change: two servers share each of them
 
 	mu      sync.Mutex // guards below
 	members memberConfig
@@ -273,11 +276,14 @@ func (r *rig) start(ctx context.Context, pod *corev1.Pod) (lab.Workload, string,
 	}
 	if members.late > 0 {
 		links := r.zk.PeerLinks(s.ID())
+		r.wire.Lock()
 		for _, l := range links {
 			if err := l.Drop(); err != nil {
+				r.wire.Unlock()
 				return nil, "", err
 			}
 		}
+		r.wire.Unlock()
 		run, cancel := context.WithTimeout(context.WithoutCancel(ctx), members.late)
 		w.cancel = cancel
 		w.wait.Go(func() {
@@ -285,8 +291,12 @@ func (r *rig) start(ctx context.Context, pod *corev1.Pod) (lab.Workload, string,
 			case <-run.Done():
 			case <-healed:
 			}
+			r.wire.Lock()
+			defer r.wire.Unlock()
 			for _, l := range links {
-				_ = l.Restore()
+				if err := l.Restore(); err != nil {
+					klog.FromContext(ctx).Error(err, "Could not make a link well")
+				}
 			}
 		})
 	}
