@@ -9,7 +9,6 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/quorate/quorate/ensemble/probe"
 	"github.com/quorate/quorate/ensemble/quorum"
@@ -36,7 +35,7 @@ const (
 // was known before, stays: the last live configuration holds until another is read.
 // The conditions of placement are added by the caller.
 func Observe(e *v1alpha1.Ensemble, pods []corev1.Pod, v *probe.View) v1alpha1.EnsembleStatus {
-	s := v1alpha1.EnsembleStatus{ObservedGeneration: e.Generation, DisruptionsAllowed: ptr.To[int32](0)}
+	s := v1alpha1.EnsembleStatus{ObservedGeneration: e.Generation, DisruptionsAllowed: new(int32(0))}
 	told := v.Known && (v.Live || e.Spec.System == v1alpha1.Generic)
 	if told {
 		s.Voters, s.Quorum = new(int32(v.Voters().Len())), new(int32(v.Size()))
@@ -44,8 +43,8 @@ func Observe(e *v1alpha1.Ensemble, pods []corev1.Pod, v *probe.View) v1alpha1.En
 		s.Voters, s.Quorum = e.Status.Voters, e.Status.Quorum
 	}
 	if v.Known {
-		s.Synced = ptr.To(int32(max(0, v.Synced.Len()-v.Doubt)))
-		s.DisruptionsAllowed = ptr.To(int32(v.Allowed(leaving(e, pods, v), int(e.Spec.Disruption.Spare))))
+		s.Synced = new(int32(max(0, v.Synced.Len()-v.Doubt)))
+		s.DisruptionsAllowed = new(int32(v.Allowed(leaving(e, pods, v), int(e.Spec.Disruption.Spare))))
 	}
 	s.Members = members(e, pods, v, told)
 	s.Conditions = []metav1.Condition{Quorate(e, v)}

@@ -19,7 +19,7 @@ import (
 // addExtender answers the scheduler beside us.
 func (p *process) addExtender(context.Context) error {
 	c := &p.config.Extender
-	client, _, informer, err := p.membership()
+	client, informer, err := p.membership()
 	if err != nil {
 		return err
 	}
@@ -46,18 +46,18 @@ func (p *process) addExtender(context.Context) error {
 
 // membership is the informer that all parts ask. It runs, and readiness waits for
 // it, once somebody wants it.
-func (p *process) membership() (kubernetes.Interface, rest.Interface, *membership.Informer, error) {
+func (p *process) membership() (kubernetes.Interface, *membership.Informer, error) {
 	if p.informer != nil {
-		return p.compact, p.ensembles, p.informer, nil
+		return p.compact, p.informer, nil
 	}
 	var err error
 	if p.ensembles, err = membership.NewClient(p.rest); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	compact := rest.CopyConfig(p.rest) // the built-in kinds come as protobuf
 	compact.ContentType, compact.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
 	if p.compact, err = kubernetes.NewForConfig(compact); err != nil {
-		return nil, nil, nil, fmt.Errorf("make a client of the API server: %w", err)
+		return nil, nil, fmt.Errorf("make a client of the API server: %w", err)
 	}
 	p.informer = membership.NewInformer(membership.SourcesOf(p.compact, p.ensembles), nil)
 	// Whoever sees an Ensemble first resolves its topology; the others find it done.
@@ -69,5 +69,5 @@ func (p *process) membership() (kubernetes.Interface, rest.Interface, *membershi
 		}
 		return nil
 	})
-	return p.compact, p.ensembles, p.informer, nil
+	return p.compact, p.informer, nil
 }

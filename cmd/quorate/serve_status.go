@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -67,7 +66,7 @@ const knownConfigs = time.Minute
 
 // statusWork is what the leader does.
 func (p *process) statusWork() ([]func(context.Context) error, error) {
-	_, _, informer, err := p.membership() // with its keeper of topologies, on every replica
+	_, informer, err := p.membership() // with its keeper of topologies, on every replica
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +91,7 @@ func (p *process) keepStatus(ctx context.Context, r *status.Reconciler) error {
 	mgr, err := ctrl.NewManager(p.rest, ctrl.Options{
 		Scheme: p.live.Scheme(), Logger: klog.FromContext(ctx),
 		Metrics:    metricsserver.Options{BindAddress: "0"}, // served with the rest of the process's
-		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
+		Controller: ctrlconfig.Controller{SkipNameValidation: new(true)},
 	})
 	if err != nil {
 		return fmt.Errorf("run status controller: %w", err)

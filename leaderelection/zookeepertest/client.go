@@ -17,7 +17,7 @@ type Fault int
 const (
 	// None is no fault: the call is made.
 	None Fault = iota
-	// LostBefore: the call breaks the connection before it was applied.
+	// LostBefore it was applied: the call breaks the connection.
 	LostBefore
 	// LostAfter it was applied: the answer is lost, and the connection is another.
 	LostAfter

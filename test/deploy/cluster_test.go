@@ -212,7 +212,7 @@ func freeAddresses(ctx context.Context, n int) ([]string, error) {
 }
 
 // run runs a page's command as it stands, with our overlay for the base.
-func (c *cluster) run(t *testing.T, command string) string {
+func (c *cluster) run(t *testing.T, command string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "bash", "-euc", strings.ReplaceAll(command, "deploy/base", c.overlay))
 	cmd.Dir = c.repo
@@ -224,7 +224,6 @@ func (c *cluster) run(t *testing.T, command string) string {
 	if err != nil {
 		t.Fatalf("%s: %v", command, err)
 	}
-	return string(out)
 }
 
 // writeOverlay makes a folder that is deploy/base but for the address of the webhooks:

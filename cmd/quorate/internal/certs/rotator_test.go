@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -72,7 +73,7 @@ func rotation(c client.Client, now func() time.Time, m *Metrics) *Rotator {
 // serveTLS answers on loopback with what the replica serves, over new connections.
 func serveTLS(t *testing.T, r *Rotator) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,10 +100,11 @@ func bundles(t *testing.T, c client.Client) [][]byte {
 }
 
 // call does what an API server does with that bundle at that time.
-func call(address string, bundle []byte, now func() time.Time) error {
+func call(ctx context.Context, address string, bundle []byte, now func() time.Time) error {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(bundle)
-	conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: host, Time: now, MinVersion: tls.VersionTLS13})
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: host, Time: now, MinVersion: tls.VersionTLS13}}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
@@ -156,7 +158,7 @@ func TestRotationDropsNoConnection(t *testing.T) {
 				continue
 			}
 			for _, address := range addresses {
-				if err := call(address, bundle, at.Now); err != nil {
+				if err := call(t.Context(), address, bundle, at.Now); err != nil {
 					t.Fatalf("connect after %v: %v", time.Duration(n)*step, err)
 				}
 			}
@@ -251,7 +253,7 @@ func TestWhatIsDamagedIsMadeAnew(t *testing.T) {
 			if string(secret.Data["other"]) != "not ours" {
 				t.Error("a key of the Secret that is not ours was lost")
 			}
-			if err := call(serveTLS(t, r), bundles(t, c)[0], time.Now); err != nil {
+			if err := call(t.Context(), serveTLS(t, r), bundles(t, c)[0], time.Now); err != nil {
 				t.Errorf("connect: %v", err)
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"strings"
 
@@ -108,7 +109,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 		n = n.Alias
 	}
 	d.lines[path] = n.Line
-	_, own := v.Addr().Interface().(json.Unmarshaler)
+	_, own := reflect.TypeAssert[json.Unmarshaler](v.Addr())
 	switch {
 	case n.Tag == "!!null" && path != "":
 		// Nothing said: the default stays.
@@ -153,8 +154,7 @@ func (d *decoder) decodeValue(n *yaml.Node, v reflect.Value, path string) {
 	if err == nil {
 		return
 	}
-	var mismatch *json.UnmarshalTypeError
-	if errors.As(err, &mismatch) {
+	if _, mismatch := errors.AsType[*json.UnmarshalTypeError](err); mismatch {
 		d.add(path, n.Line, fmt.Sprintf("%q is not %s", strings.TrimSpace(string(text)), article(v.Type())))
 		return
 	}
@@ -189,9 +189,7 @@ func fieldsOf(v reflect.Value) map[string]reflect.Value {
 		switch {
 		case !f.IsExported() || name == "-":
 		case f.Anonymous && name == "":
-			for name, field := range fieldsOf(v.Field(i)) {
-				fields[name] = field
-			}
+			maps.Copy(fields, fieldsOf(v.Field(i)))
 		case name != "":
 			fields[name] = v.Field(i)
 		}

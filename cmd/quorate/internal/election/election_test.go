@@ -144,7 +144,7 @@ func at(address string) config.LeaderElection {
 	return c
 }
 
-func start(t *testing.T, client kubernetes.Interface, world *ensembles, b *board, name, address string) *candidate {
+func start(t *testing.T, client kubernetes.Interface, world *ensembles, b *board, name string) *candidate {
 	t.Helper()
 	c := &candidate{changes: make(chan config.LeaderElection)}
 	e := &Elector{
@@ -162,7 +162,7 @@ func start(t *testing.T, client kubernetes.Interface, world *ensembles, b *board
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		e.Run(ctx, at(address), c.changes)
+		e.Run(ctx, at("old:2181"), c.changes)
 	}()
 	c.stop = func() { cancel(); <-done }
 	t.Cleanup(c.stop)
@@ -198,7 +198,7 @@ func TestMoveMakesNoTwoLeaders(t *testing.T) {
 			b := &board{leaders: map[string]bool{}}
 			candidates := make([]*candidate, 3)
 			for i := range candidates {
-				candidates[i] = start(t, client, world, b, fmt.Sprintf("replica-%d", i), "old:2181")
+				candidates[i] = start(t, client, world, b, fmt.Sprintf("replica-%d", i))
 			}
 			leads := func() bool {
 				for _, c := range candidates {
@@ -232,9 +232,9 @@ func TestReplicaLeftBehindDoesNotLead(t *testing.T) {
 	client := fake.NewClientset()
 	world := &ensembles{stores: map[string]*ensemble{"old:2181": {id: "A"}, "new:2181": {id: "B"}}}
 	b := &board{leaders: map[string]bool{}}
-	mover := start(t, client, world, b, "mover", "old:2181")
+	mover := start(t, client, world, b, "mover")
 	await(t, "the mover to lead", mover.leads.Load)
-	behind := start(t, client, world, b, "behind", "old:2181")
+	behind := start(t, client, world, b, "behind")
 	mover.changes <- at("new:2181")
 	// It wins the free lock of the old ensemble, or the mover does: whoever leads, leads alone.
 	await(t, "the lock of the old ensemble to be won by the one left behind, and the move to be over", func() bool {
@@ -260,7 +260,7 @@ func TestSameEnsembleUnderAnotherName(t *testing.T) {
 	a := &ensemble{id: "A"}
 	world := &ensembles{stores: map[string]*ensemble{"old:2181": a}}
 	b := &board{leaders: map[string]bool{}}
-	c := start(t, client, world, b, "replica", "old:2181")
+	c := start(t, client, world, b, "replica")
 	await(t, "a leader", c.leads.Load)
 	world.set("old:2181", nil)
 	world.set("new:2181", a)
@@ -280,7 +280,7 @@ func TestMoveFromAnEnsembleThatIsGone(t *testing.T) {
 	client := fake.NewClientset()
 	world := &ensembles{stores: map[string]*ensemble{"old:2181": {id: "A"}, "new:2181": {id: "B"}}}
 	b := &board{leaders: map[string]bool{}}
-	c := start(t, client, world, b, "replica", "old:2181")
+	c := start(t, client, world, b, "replica")
 	await(t, "a leader", c.leads.Load)
 	world.set("old:2181", nil)
 	c.changes <- at("new:2181")

@@ -132,7 +132,7 @@ func TestReadinessNamesWhatIsMissing(t *testing.T) {
 	if err := r.Check(); err != nil {
 		t.Errorf("without checks: %v", err)
 	}
-	var synced error = errors.New("waiting for pods")
+	synced := errors.New("waiting for pods")
 	r.Add("caches", func() error { return synced })
 	r.Add("certificate", func() error { return errors.New("none yet") })
 	want := "caches: waiting for pods; certificate: none yet"
