@@ -15,13 +15,13 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	klog.LogToStderr(false) // client-go's retries are no part of the story
-	klog.SetOutput(nowhere{})
+	klog.SetLogger(logr.Discard()) // client-go's retries are no part of the story
 	err := run(ctx, newScreen(os.Stdout), os.Getenv("KEEP") == "1")
 	stop()
 	if err != nil {
@@ -58,7 +58,3 @@ func run(ctx context.Context, out *screen, keep bool) (err error) {
 	}
 	return nil
 }
-
-type nowhere struct{}
-
-func (nowhere) Write(p []byte) (int, error) { return len(p), nil }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -56,9 +57,10 @@ func Run(ctx context.Context, d Drain, servers ...*Server) error {
 	failed := make(chan error, len(servers))
 	var running sync.WaitGroup
 	https := make([]*http.Server, len(servers))
+	var draining atomic.Bool
 	for i, s := range servers {
 		https[i] = &http.Server{
-			Handler: s.Handler, TLSConfig: s.TLS,
+			Handler: partingOnce(&draining, s.Handler), TLSConfig: s.TLS,
 			ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, MaxHeaderBytes: 1 << 16,
 		}
 		running.Go(func() {
@@ -71,7 +73,8 @@ func Run(ctx context.Context, d Drain, servers ...*Server) error {
 	var err error
 	select {
 	case <-ctx.Done():
-		d.wait(ctx, servers, https)
+		draining.Store(true)
+		d.wait(ctx, servers)
 	case err = <-failed:
 	}
 	if d.Ready != nil {
@@ -91,9 +94,20 @@ func serve(h *http.Server, s *Server) error {
 	return h.Serve(s.Listener)
 }
 
-// wait drops readiness, lets every answer close its connection, and waits until
-// nobody is sent here any more.
-func (d Drain) wait(ctx context.Context, servers []*Server, https []*http.Server) {
+// partingOnce draining, every answer asks the client to close its connection. Idle
+// connections are left alone: closing one (as SetKeepAlivesEnabled does) loses the
+// request that is being sent through it.
+func partingOnce(draining *atomic.Bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// wait drops readiness and waits until nobody is sent here any more.
+func (d Drain) wait(ctx context.Context, servers []*Server) {
 	if d.Ready != nil {
 		d.Ready.Drain()
 	}
@@ -102,9 +116,6 @@ func (d Drain) wait(ctx context.Context, servers []*Server, https []*http.Server
 		delay = 0 // nobody is sent here
 	}
 	klog.FromContext(ctx).Info("Shutting down: not ready any more, still serving", "delay", delay)
-	for _, h := range https {
-		h.SetKeepAlivesEnabled(false)
-	}
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	<-timer.C

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -113,6 +114,42 @@ func TestShutdownLosesNoRequest(t *testing.T) {
 	}
 	if _, _, err := get(t.Context(), probe, health[0]); err == nil {
 		t.Error("the first replica still answers")
+	}
+}
+
+// A client may be sending on a connection that looks idle to us: it is answered
+// there, and told to leave.
+func TestDrainLeavesIdleConnectionsAlone(t *testing.T) {
+	ready, web := &Readiness{}, listen(t)
+	ctx, stop := context.WithCancel(t.Context())
+	end := make(chan error, 1)
+	go func() {
+		handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "done") })
+		end <- Run(ctx, Drain{Ready: ready, Delay: 2 * time.Second, Timeout: time.Minute}, &Server{Name: "web", Listener: web, Handler: handler})
+	}()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", web.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	answers := bufio.NewReader(conn)
+	for _, closes := range []bool{false, true} {
+		if closes {
+			stop()
+			await(t, "unready", func() bool { return ready.Check() != nil })
+		}
+		fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: quorate\r\nContent-Length: 0\r\n\r\n")
+		answer, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatalf("closing %t: %v", closes, err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusOK || answer.Close != closes {
+			t.Errorf("got status %d and close %t, want 200 and %t", answer.StatusCode, answer.Close, closes)
+		}
+	}
+	if err := <-end; err != nil {
+		t.Error(err)
 	}
 }
 
