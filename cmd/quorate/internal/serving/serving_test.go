@@ -122,6 +122,7 @@ func TestShutdownLosesNoRequest(t *testing.T) {
 func TestDrainLeavesIdleConnectionsAlone(t *testing.T) {
 	ready, web := &Readiness{}, listen(t)
 	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
 	end := make(chan error, 1)
 	go func() {
 		handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "done") })
