@@ -77,7 +77,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			k := &known{}
 			p := NewPlacer(PlacerConfig{Membership: k, Now: func() time.Time { return settled }})
-			k.snapshot = s
+			k.snapshot.Store(s)
 			p.ledger = NewLedger(Timing{})
 			ours := httptest.NewServer(newHandler(p, newMetrics(nil, p), 0))
 			defer ours.Close()

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,14 +26,14 @@ import (
 
 // known is a Membership that shows what a test puts into it.
 type known struct {
-	snapshot *membership.Snapshot
+	snapshot atomic.Pointer[membership.Snapshot]
 	listener membership.Listener
 }
 
-func (k *known) Snapshot() *membership.Snapshot { return k.snapshot }
+func (k *known) Snapshot() *membership.Snapshot { return k.snapshot.Load() }
 func (k *known) Listen(l membership.Listener)   { k.listener = l }
 func (k *known) Waiting() []string {
-	if k.snapshot == nil {
+	if k.Snapshot() == nil {
 		return []string{"pods"}
 	}
 	return nil
@@ -40,8 +41,8 @@ func (k *known) Waiting() []string {
 
 // show makes the world what is known.
 func (k *known) show(w *world) {
-	k.snapshot = w.snapshot()
-	k.listener(k.snapshot, []types.NamespacedName{{Namespace: namespace, Name: "zk"}})
+	k.snapshot.Store(w.snapshot())
+	k.listener(k.Snapshot(), []types.NamespacedName{{Namespace: namespace, Name: "zk"}})
 }
 
 // threeZones is a world with a host in each of three zones and three members, none

@@ -49,10 +49,10 @@ func (e *Elector) Run(ctx context.Context, c config.LeaderElection, changes <-ch
 	for {
 		electing, stop := context.WithCancel(ctx)
 		done := make(chan struct{})
-		go func() {
+		go func(c config.LeaderElection) {
 			defer close(done)
 			e.elect(electing, c)
-		}()
+		}(c)
 		select {
 		case <-ctx.Done():
 		case c = <-changes:
