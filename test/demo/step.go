@@ -21,6 +21,7 @@ func story() []step {
 		{"A zone is lost, and comes back", loseZone},
 		{"The zone with the majority is lost", loseMajority},
 		{"Asking for the impossible: two zones", askTheImpossible},
+		{"Leader election: three controller managers, one at a time", electManagers},
 		{"Draining nodes: no eviction breaks the quorum", drainSafely},
 	}
 }
