@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
@@ -95,12 +96,34 @@ func (l *Link) replace(lossy bool, toxics ...string) error {
 			_, err := p.Toxics.AddToxicJson(strings.NewReader(toxic))
 			errs = append(errs, err)
 		}
-		if err := p.Start(); !errors.Is(err, toxiproxy.ErrProxyAlreadyStarted) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, again(p))
 	}
 	l.lossy = lossy
 	return errors.Join(errs...)
+}
+
+// again makes a proxy listen that may have stopped. A child that this process starts
+// holds copies of its listeners, closed ones too, until it has become the other
+// program: till then the address is in use.
+func again(p *toxiproxy.Proxy) error {
+	limit := time.NewTimer(30 * time.Second)
+	defer limit.Stop()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		err := p.Start()
+		if errors.Is(err, toxiproxy.ErrProxyAlreadyStarted) {
+			return nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return err
+		}
+		select {
+		case <-poll.C:
+		case <-limit.C:
+			return err
+		}
+	}
 }
 
 func drop(stream string) string {
