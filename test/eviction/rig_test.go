@@ -69,6 +69,9 @@ type memberConfig struct {
 	ruok bool
 }
 
+// untilHealed is late enough that links stay slow until behave makes them well.
+const untilHealed = time.Hour
+
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	ctx := t.Context()
@@ -191,7 +194,7 @@ func (r *rig) kubectl(t testing.TB, args ...string) string {
 
 func (r *rig) await(t testing.TB, what string, f func(context.Context) error) {
 	t.Helper()
-	if err := lab.Await(t.Context(), 2*time.Minute, what, f); err != nil {
+	if err := lab.Await(t.Context(), 4*time.Minute, what, f); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -275,32 +278,46 @@ func (r *rig) start(ctx context.Context, pod *corev1.Pod) (lab.Workload, string,
 		return w, address, nil
 	}
 	if members.late > 0 {
-		links := r.zk.PeerLinks(s.ID())
-		r.wire.Lock()
-		for _, l := range links {
-			if err := l.Drop(); err != nil {
-				r.wire.Unlock()
-				return nil, "", err
-			}
+		if err := r.slow(ctx, w, members.late, healed); err != nil {
+			return nil, "", err
 		}
-		r.wire.Unlock()
-		run, cancel := context.WithTimeout(context.WithoutCancel(ctx), members.late)
-		w.cancel = cancel
-		w.wait.Go(func() {
-			select {
-			case <-run.Done():
-			case <-healed:
-			}
-			r.wire.Lock()
-			defer r.wire.Unlock()
-			for _, l := range links {
-				if err := l.Restore(); err != nil {
-					klog.FromContext(ctx).Error(err, "Could not make a link well")
-				}
-			}
-		})
 	}
-	return w, address, s.Start(ctx)
+	if err := s.Start(ctx); err != nil {
+		w.restore()
+		return nil, "", err
+	}
+	return w, address, nil
+}
+
+// slow keeps what a server and its peers tell each other from arriving, for a while.
+func (r *rig) slow(ctx context.Context, w *workload, late time.Duration, healed <-chan struct{}) error {
+	links := r.zk.PeerLinks(w.server.ID())
+	if err := r.change(links, (*lab.Link).Drop); err != nil {
+		return errors.Join(err, r.change(links, (*lab.Link).Restore))
+	}
+	run, cancel := context.WithTimeout(context.WithoutCancel(ctx), late)
+	w.cancel = cancel
+	w.wait.Go(func() {
+		select {
+		case <-run.Done():
+		case <-healed:
+		}
+		if err := r.change(links, (*lab.Link).Restore); err != nil {
+			klog.FromContext(ctx).Error(err, "Could not make a link well")
+		}
+	})
+	return nil
+}
+
+// change does the same to all links, though one fails.
+func (r *rig) change(links []*lab.Link, do func(*lab.Link) error) error {
+	r.wire.Lock()
+	defer r.wire.Unlock()
+	var errs []error
+	for _, l := range links {
+		errs = append(errs, do(l))
+	}
+	return errors.Join(errs...)
 }
 
 type workload struct {
@@ -324,11 +341,16 @@ func (w *workload) Ready(ctx context.Context) error {
 
 func (w *workload) Stop(ctx context.Context) error {
 	err := w.server.Stop(ctx)
+	w.restore()
+	return err
+}
+
+// restore makes slow links well at once, and waits for it.
+func (w *workload) restore() {
 	if w.cancel != nil {
 		w.cancel()
 		w.wait.Wait()
 	}
-	return err
 }
 
 func (w *workload) Done() <-chan struct{} { return w.server.Process().Done() }

@@ -2,11 +2,13 @@ package eviction
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,7 +18,8 @@ import (
 const (
 	// every is how often each server is asked.
 	every = 10 * time.Millisecond
-	// election is how long a server may take part in one and still count.
+	// election is for how long a server that does not serve still counts: it may take
+	// part in one.
 	election = 20 * time.Second
 )
 
@@ -33,11 +36,13 @@ type sampler struct {
 	story   []string
 	samples int
 	began   time.Time
+	idle    time.Duration // the longest that a server which counted did not serve
 }
 
 type sampled struct {
 	counts  bool
-	paused  bool // by the test: it can't answer, and does not count
+	paused  bool      // by the test: it can't answer, and does not count
+	since   time.Time // when it was paused
 	serving time.Time
 }
 
@@ -51,7 +56,8 @@ func sample(t testing.TB, servers []*lab.Server) *sampler {
 			tick := time.NewTicker(every)
 			defer tick.Stop()
 			for ctx.Err() == nil {
-				s.note(i, server.ID(), ask(ctx, server.Addr()))
+				asked := time.Now()
+				s.note(i, server.ID(), asked, ask(ctx, server.Addr()))
 				select {
 				case <-tick.C:
 				case <-ctx.Done():
@@ -95,7 +101,7 @@ func ask(ctx context.Context, address string) state {
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	switch {
-	case err != nil && ctx.Err() == nil:
+	case errors.Is(err, syscall.ECONNREFUSED):
 		return closed
 	case err != nil:
 		return slow
@@ -119,21 +125,24 @@ func ask(ctx context.Context, address string) state {
 	}
 }
 
-func (s *sampler) note(i, id int, st state) {
+// note what a server answered when it was asked then.
+func (s *sampler) note(i, id int, asked time.Time, st state) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	server, was := &s.servers[i], s.servers[i].counts
 	s.samples++
+	if was {
+		s.idle = max(s.idle, time.Since(server.serving))
+	}
 	switch st {
 	case serving:
 		server.counts, server.serving = true, time.Now()
-	case looking:
+	case looking, slow:
 		server.counts = server.counts && time.Since(server.serving) < election
 	case closed:
 		server.counts = false
-	case slow:
 	}
-	if st == serving || st == closed { // a stopped process can do neither
+	if asked.After(server.since) && (st == serving || st == closed) { // a stopped process can do neither
 		server.paused = false
 	}
 	server.counts = server.counts && !server.paused
@@ -160,7 +169,7 @@ func (s *sampler) count() (n int) {
 func (s *sampler) pause(i int, paused bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.servers[i].paused = paused
+	s.servers[i].paused, s.servers[i].since = paused, time.Now()
 	s.servers[i].counts = s.servers[i].counts && !paused
 }
 
@@ -175,7 +184,14 @@ func (s *sampler) least() (fewest, samples int, story string) {
 func (s *sampler) restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fewest, s.samples, s.story, s.began = s.count(), 0, nil, time.Now()
+	s.fewest, s.samples, s.story, s.began, s.idle = s.count(), 0, nil, time.Now(), 0
+}
+
+// idlest is the longest that a server which counted did not serve.
+func (s *sampler) idlest() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.idle.Round(10 * time.Millisecond)
 }
 
 // all reports whether every server counts.
