@@ -79,9 +79,9 @@ func withoutGuard(t *testing.T, r *rig, s *sampler) {
 		return nil
 	})
 	cancel()
-	<-drained // they were given up
+	given := <-drained
 	fewest, _, story := s.least()
-	t.Logf("without the guard %d of %d servers counted at the least; a drain stalled: %t\n%s", fewest, voters, stalled, story)
+	t.Logf("without the guard %d of %d servers counted at the least; a drain stalled: %t; given up with %v\n%s", fewest, voters, stalled, given, story)
 	r.behave(memberConfig{})
 	r.calm(t, s, nodes)
 	r.kubectl(t, "delete", "pdb", "zk", "-n", namespace)

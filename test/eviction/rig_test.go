@@ -89,7 +89,9 @@ func newRig(t testing.TB) *rig {
 		}
 	})
 	if r.zk, err = lab.StartZooKeeper(ctx, lab.ZooKeeperConfig{
-		Voters: voters, PeerLinks: true, Properties: map[string]string{"cnxTimeout": "500"}, // a lost peer's link accepts, and tells nothing
+		Voters: voters, PeerLinks: true,
+		// A lost peer's link accepts, and tells nothing: do not wait for it long.
+		InitLimit: 12, Properties: map[string]string{"cnxTimeout": "500"},
 	}); err != nil {
 		t.Fatal(err)
 	}
