@@ -17,7 +17,9 @@
 // schedulers that are not configured with this extender, are counted once they are
 // seen and never prevented. Labels of a node that change while a pod is on its way
 // to it are seen when it arrives. Levels with ScheduleAnyway are preferred, not
-// kept. One scheduler talks to one extender, beside it; two extenders do not know
+// kept. One or two voters are never blocked: where no live configuration is known,
+// such a voter may be sent next to a former one that has not left yet, and both
+// count once two become more. One scheduler talks to one extender, beside it; two extenders do not know
 // of each other's holds, and only the watch of the scheduler's Lease covers the
 // hand-over between them.
 package extender

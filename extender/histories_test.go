@@ -1,0 +1,112 @@
+package extender
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/quorate/quorate/ensemble/membership"
+)
+
+// starved finds a pod that waits although some node is safe for it, by the model.
+func (h *history) starved() error {
+	before := h.fatal(h.truth.voters, nil)
+	for name, p := range h.truth.pods {
+		if p.node != "" {
+			continue
+		}
+		for _, n := range h.truth.nodeNames() {
+			p.node = n
+			safe := !slices.ContainsFunc(h.domains(n), func(d string) bool { return h.fatal(h.truth.voters, nil)[d] })
+			p.node = ""
+			if safe && len(before) == 0 {
+				return fmt.Errorf("stuck: %s waits %v after the last fault, and %s is safe for it", name, horizon, n)
+			}
+		}
+	}
+	return nil
+}
+
+// TestHistories plays the same histories every time; QUORATE_CHAOS=1 plays twenty
+// times as many.
+func TestHistories(t *testing.T) {
+	runs := uint64(80)
+	if os.Getenv("QUORATE_CHAOS") != "" {
+		runs *= 20
+	}
+	for seed := range runs {
+		h := &history{choose: rand.New(rand.NewPCG(seed, 0)).IntN, decider: newLedger}
+		if err := h.play(); err != nil {
+			t.Fatalf("seed %d: %v\n%s", seed, err, strings.Join(h.log, "\n"))
+		}
+	}
+	t.Logf("chaos: placement-histories runs=%d violations=0", runs)
+}
+
+// TestHistoriesRepeat makes sure that a seed is one history, so that what fails once
+// fails again.
+func TestHistoriesRepeat(t *testing.T) {
+	for seed := range uint64(5) {
+		var logs [2][]string
+		for i := range logs {
+			h := &history{choose: rand.New(rand.NewPCG(seed, 0)).IntN, decider: newLedger}
+			if err := h.play(); err != nil {
+				t.Fatalf("seed %d: %v\n%s", seed, err, strings.Join(h.log, "\n"))
+			}
+			logs[i] = h.log
+		}
+		if diff := cmp.Diff(logs[0], logs[1]); diff != "" {
+			t.Fatalf("seed %d plays two histories (-first +second):\n%s", seed, diff)
+		}
+	}
+}
+
+func newLedger() decider { return NewLedger(Timing{}) }
+
+// naive counts what the informers show and holds nothing.
+type naive struct{}
+
+func (naive) See(time.Time, *membership.Ensemble) {}
+func (naive) Filter(_ time.Time, nodes Nodes, e *membership.Ensemble, uid types.UID, given []string, _ bool) Answer {
+	i := find(e, uid)
+	if i < 0 {
+		return Answer{Outcome: Unknown}
+	}
+	return Filter(nodes, e, Candidate{Member: i}, given, func(*membership.Member) Claim { return Claim{} })
+}
+
+// refusing is safe and useless.
+type refusing struct{}
+
+func (refusing) See(time.Time, *membership.Ensemble) {}
+func (refusing) Filter(time.Time, Nodes, *membership.Ensemble, types.UID, []string, bool) Answer {
+	return Answer{Outcome: Held}
+}
+
+// TestHistoriesCatch makes sure that the histories find what they look for.
+func TestHistoriesCatch(t *testing.T) {
+	for name, c := range map[string]struct {
+		decider decider
+		word    string
+	}{"naive": {naive{}, "unsafe"}, "refusing": {refusing{}, "stuck"}} {
+		caught := 0
+		for seed := range uint64(20) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			h := &history{choose: r.IntN, decider: func() decider { return c.decider }}
+			if err := h.play(); err != nil && strings.HasPrefix(err.Error(), c.word) {
+				caught++
+			}
+		}
+		if caught < 5 {
+			t.Errorf("%s: caught in %d of 20 histories, want at least 5", name, caught)
+		}
+		t.Logf("%s: caught in %d of 20 histories", name, caught)
+	}
+}
