@@ -24,7 +24,7 @@ func ensemble(voters, pods int) (*v1alpha1.Ensemble, []corev1.Pod) {
 	e := &v1alpha1.Ensemble{
 		ObjectMeta: metav1.ObjectMeta{Name: "zk", Namespace: "data", UID: "uid", Generation: 3},
 		Spec: v1alpha1.EnsembleSpec{
-			Selector: v1alpha1.Selector{MatchLabels: map[string]v1alpha1.LabelValue{"app": "zk"}}, System: v1alpha1.ZooKeeper, Voters: ptr.To(int32(voters)),
+			Selector: v1alpha1.Selector{MatchLabels: map[string]v1alpha1.LabelValue{"app": "zk"}}, System: v1alpha1.ZooKeeper, Voters: new(int32(voters)),
 		},
 	}
 	var all []corev1.Pod

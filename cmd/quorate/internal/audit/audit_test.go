@@ -64,7 +64,7 @@ func TestWhatWeakensTheGuardIsFound(t *testing.T) {
 		"as shipped": {func(*admissionv1.ValidatingWebhookConfiguration) {}, nil, ""},
 		"another URL, labels, a longer timeout": {func(c *admissionv1.ValidatingWebhookConfiguration) {
 			w := named(c, "eviction.quorate.io")
-			w.ClientConfig.Service, w.ClientConfig.URL = nil, ptr.To("https://127.0.0.1:9443/validate")
+			w.ClientConfig.Service, w.ClientConfig.URL = nil, new("https://127.0.0.1:9443/validate")
 			w.TimeoutSeconds = ptr.To[int32](10)
 			c.Labels = map[string]string{"mine": "too"}
 		}, nil, ""},

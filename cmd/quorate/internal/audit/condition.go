@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/deploy"
@@ -69,7 +68,7 @@ func WriteCondition(ctx context.Context, to client.StatusClient, e *v1alpha1.Ens
 		return fmt.Errorf("write condition %s: %w", want.Type, err)
 	}
 	err = to.Status().Patch(ctx, e.DeepCopy(), client.RawPatch(types.ApplyPatchType, patch),
-		&client.SubResourcePatchOptions{PatchOptions: client.PatchOptions{FieldManager: fieldOwner, Force: ptr.To(true)}})
+		&client.SubResourcePatchOptions{PatchOptions: client.PatchOptions{FieldManager: fieldOwner, Force: new(true)}})
 	if err != nil {
 		return fmt.Errorf("write condition %s of %s/%s: %w", want.Type, e.Namespace, e.Name, err)
 	}
