@@ -16,7 +16,6 @@ import (
 	"k8s.io/client-go/tools/cache"
 	watchtools "k8s.io/client-go/tools/watch"
 	schedulerv1 "k8s.io/kube-scheduler/config/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 	"github.com/quorate/quorate/extender"
@@ -175,7 +174,7 @@ func throughput(b *testing.B, v variant, run string, groups int) float64 {
 	}
 	defer w.Stop()
 	config := shippedConfiguration(b)
-	config.LeaderElection.LeaderElect = ptr.To(false)
+	config.LeaderElection.LeaderElect = new(false)
 	config.Profiles = []schedulerv1.KubeSchedulerProfile{{SchedulerName: &run}}
 	config.ClientConnection.QPS, config.ClientConnection.Burst = 5000, 10000
 	config.Extenders[0].URLPrefix = "http://" + v.extender

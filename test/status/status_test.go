@@ -167,7 +167,7 @@ func (s *stage) serve(t *testing.T, name string, pace status.Pace) {
 	ctx, cancel := context.WithCancel(t.Context())
 	mgr, err := ctrl.NewManager(plane.RESTConfig(), ctrl.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, Logger: klog.Background(),
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+		Controller: config.Controller{SkipNameValidation: new(true)},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -335,7 +335,7 @@ func TestBudgetStepsBack(t *testing.T) {
 	awaitBudgets("quorate-zk 2 AlwaysAllow")
 	theirs := &policyv1.PodDisruptionBudget{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "budget", Name: "chart"},
-		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: ptr.To(intstr.FromInt32(1)), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "zk"}}},
+		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: new(intstr.FromInt32(1)), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "zk"}}},
 	}
 	create(t, s.client, theirs)
 	awaitBudgets("chart 1 IfHealthyBudget")
