@@ -205,8 +205,9 @@ func TestPeerLinksPartAServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The one that was cut off may go on saying that it leads, until it finds out that
-	// nobody follows it.
+	if mode, err := leader.Mode(ctx); err == nil && mode == "leader" {
+		t.Error("the server that was cut off leads")
+	}
 	for _, l := range e.PeerLinks(leader.ID()) {
 		if err := l.Restore(); err != nil {
 			t.Fatal(err)
