@@ -54,7 +54,7 @@ func (l *Lock) tryAcquire(ctx context.Context, r resourcelock.LeaderElectionReco
 	l.stopKeeper()
 	a := &attempt{life: v.life, claim: uuid.NewString(), record: r, exists: v.exists, expect: v.version}
 	l.mu.Lock()
-	if l.refusing {
+	if l.refusing() {
 		l.mu.Unlock()
 		return ErrTermOver
 	}

@@ -30,9 +30,9 @@ type Lock struct {
 	metrics  *metrics
 
 	mu       sync.Mutex // guards below
-	term     *Term      // the current or the last one
-	refusing bool       // the last term is over, and its elector has not stopped
-	seen     *view      // by the last Get: what the next write expects
+	term     *Term // the current or the last one
+	stopped  *Term // the last one that was over when its elector had stopped
+	seen     *view // by the last Get: what the next write expects
 	record   resourcelock.LeaderElectionRecord
 	reported string // the holder that Get last told, or nobody
 	reads    int    // makes a raw record differ from the one before
@@ -121,20 +121,18 @@ func (l *Lock) lastTerm() *Term {
 func (l *Lock) electorStopped() {
 	l.mu.Lock()
 	t := l.term
-	l.refusing = false
+	over := t != nil && t.Err() != nil
+	if over {
+		l.stopped = t
+	}
 	l.mu.Unlock()
-	if t != nil && t.Err() != nil && !l.managed {
+	if over && !l.managed {
 		t.stop()
 	}
 }
 
 // termLost is called once, when a term is over.
 func (l *Lock) termLost(t *Term, why error) {
-	l.mu.Lock()
-	if l.term == t {
-		l.refusing = true
-	}
-	l.mu.Unlock()
 	l.metrics.leading(l, false)
 	if errors.Is(why, ErrReleased) {
 		l.log.Info("Released the lock", "token", t.token)
@@ -193,7 +191,14 @@ func (l *Lock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) 
 func (l *Lock) isRefusing() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.refusing
+	return l.refusing()
+}
+
+// refusing a second term, because the last one is over and its elector has not
+// stopped. It is read from the term itself: whoever knows of the loss meets it. Needs
+// l.mu.
+func (l *Lock) refusing() bool {
+	return l.term != nil && l.term != l.stopped && l.term.Err() != nil
 }
 
 func (l *Lock) lastSeen() *view {
