@@ -22,7 +22,8 @@ func Decide(ev Evidence, ask Ask, t Timing) Decision {
 		d.Message = "the members could not be told apart: more pods match the Ensemble than an ensemble has"
 		return d
 	}
-	d.Ensemble, d.EnsembleUID = ev.Ensemble.Namespace+"/"+ev.Ensemble.Name, ev.Ensemble.UID
+	d.Ensemble = ev.Ensemble.Namespace + "/" + ev.Ensemble.Name
+	d.EnsembleUID, d.EnsembleVersion = ev.Ensemble.UID, ev.Ensemble.ResourceVersion
 	targets := ev.remaining(ask.Targets)
 	if len(targets) == 0 {
 		d.Outcome = AllowGoing

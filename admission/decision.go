@@ -75,8 +75,9 @@ type Decision struct {
 	Outcome Outcome
 	// Ensemble that it is about, "namespace/name"; empty for pods of none.
 	Ensemble string
-	// EnsembleUID of it, where it was judged.
-	EnsembleUID types.UID
+	// EnsembleUID and EnsembleVersion (resourceVersion) of it, where it was judged.
+	EnsembleUID     types.UID
+	EnsembleVersion string
 	// Message for people: the arithmetic, the reason and the way out.
 	Message string
 	// Warning for who asked, where the yes is risky; below 120 characters.

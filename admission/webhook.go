@@ -8,13 +8,10 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
-	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
-
-	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
 // Paths that Register serves; the webhook configurations in deploy/base/webhook
@@ -80,22 +77,6 @@ func (g *Guard) deliver(ctx context.Context, review *admissionv1.AdmissionReques
 	klog.FromContext(ctx).V(level).Info("Judged request", "operation", op, "namespace", review.Namespace, "name", or(req.Name, review.Name),
 		"user", review.UserInfo.Username, "dryRun", req.DryRun, "ensemble", d.Ensemble, "outcome", d.Outcome, "message", d.Message, "took", took)
 	g.tell(req, d)
-}
-
-// tell puts an Event on the Ensemble, where a decision concerns one.
-func (g *Guard) tell(req *Request, d *Decision) {
-	if g.events == nil || d.Ensemble == "" || req.DryRun {
-		return
-	}
-	kind, reason := corev1.EventTypeNormal, "DisruptionAllowed"
-	if !d.Outcome.Allowed() {
-		kind, reason = corev1.EventTypeWarning, "DisruptionDenied"
-	}
-	e := &v1alpha1.Ensemble{
-		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Ensemble"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: req.Namespace, Name: d.Ensemble[len(req.Namespace)+1:], UID: d.EnsembleUID},
-	}
-	g.events.Eventf(e, nil, kind, reason, string(req.Verb), "%s %s for %s: %s", req.Verb, req.Name, req.User, bounded(d.Message, 800))
 }
 
 func operation(r *admissionv1.AdmissionRequest) string {
