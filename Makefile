@@ -7,7 +7,9 @@ MAKEFLAGS += --no-print-directory
 
 TOOL := go tool -modfile=tools/go.mod
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION)
+# component-base panics at the start if the version is no version.
+RELEASE := $(shell v='$(VERSION)'; [[ $$v =~ ^v[0-9]+[.][0-9]+[.][0-9]+ ]] || v=v0.0.0-$$v; echo "$$v")
+LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(RELEASE)
 
 # Tests that start servers of their own run one package at a time; all others side by side.
 TESTS := go list -f '{{.ImportPath}} {{.Imports}} {{.TestImports}} {{.XTestImports}}' ./...
@@ -57,6 +59,7 @@ build: ## The binary for this machine, in build/
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/quorate ./cmd/quorate
 
 IMAGE_ROOT ?= build/image
+RELEASE_DIR ?= build/release
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64
 
 .PHONY: image-root
@@ -72,14 +75,14 @@ image-check: image-root ## Run the binary in the image's root file system, as th
 	unshare --map-root-user chroot $(IMAGE_ROOT) /quorate serve --write-config | grep -q 'kind: QuorateConfiguration'
 
 .PHONY: release
-release: ## Binaries of all platforms with SBOMs and checksums, in build/release
-	rm -rf build/release && mkdir -p build/release
+release: ## Binaries of all platforms with SBOMs and checksums, in RELEASE_DIR
+	rm -rf $(RELEASE_DIR) && mkdir -p $(RELEASE_DIR)
 	for p in $(PLATFORMS); do \
-	  out=build/release/quorate_$${p%/*}_$${p#*/}; \
+	  out=$(RELEASE_DIR)/quorate_$${p%/*}_$${p#*/}; \
 	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $$out ./cmd/quorate; \
 	  go run ./test/release $$out > $$out.cdx.json; \
 	done
-	cd build/release && sha256sum quorate_* > SHA256SUMS
+	cd $(RELEASE_DIR) && sha256sum quorate_* > SHA256SUMS
 
 .PHONY: deps
 deps: ## Install and build what the tests and the demo need, once
