@@ -7,12 +7,8 @@ import (
 	"strings"
 )
 
-// PeerLink is the path on which one server reaches another's peer and election
+// PeerLink is the only path on which one server reaches another's peer and election
 // ports; nil unless the ensemble was configured with PeerLinks.
-//
-// A server that is called on its election port may call back directly, so a cut
-// peer link keeps data and pings from passing, not every vote. Where that matters,
-// use a Network.
 func (e *Ensemble) PeerLink(from, to int) *Link { return e.links[[2]int{from, to}] }
 
 // PeerLinks are all links from and to one server.
@@ -28,24 +24,42 @@ func (e *Ensemble) PeerLinks(id int) []*Link {
 
 // linkPeers puts a link between every two servers, on addresses of our own subnet.
 func (e *Ensemble) linkPeers(ctx context.Context, members []ZooKeeperMember) error {
-	host := 100
+	if len(members) > 12 {
+		return fmt.Errorf("link %d ZooKeeper servers: no more than 12 of them can be linked", len(members))
+	}
+	addrs := map[[2]int]string{}
+	for _, from := range members {
+		for _, to := range members {
+			addrs[[2]int{from.ID, to.ID}] = e.subnet.Addr(101 + len(addrs))
+		}
+	}
 	for _, from := range members {
 		for _, to := range members {
 			if from.ID == to.ID {
 				continue
 			}
-			if host++; host > 253 {
-				return errors.New("link ZooKeeper servers: no more than 12 of them can be linked")
-			}
-			to = to.withDefaults()
-			link, err := NewLink(ctx, e.subnet.Addr(host), hostPort(to.Host, to.PeerPort))
-			if err != nil {
+			there, back := addrs[[2]int{from.ID, to.ID}], addrs[[2]int{to.ID, from.ID}]
+			if err := e.linkPeer(ctx, from.withDefaults(), to.withDefaults(), there, back); err != nil {
 				return err
 			}
-			e.links[[2]int{from.ID, to.ID}] = link
-			if err := link.add(ctx, e.subnet.Addr(host), hostPort(to.Host, to.ElectionPort)); err != nil {
-				return err
-			}
+		}
+	}
+	return nil
+}
+
+// linkPeer makes the link from one server to another, at an address, when the way
+// back is another.
+func (e *Ensemble) linkPeer(ctx context.Context, from, to ZooKeeperMember, there, back string) error {
+	link := &Link{}
+	e.links[[2]int{from.ID, to.ID}] = link
+	for port, callback := range map[int]string{to.PeerPort: "", to.ElectionPort: hostPort(back, from.ElectionPort)} {
+		r, err := newRelay(ctx, hostPort(there, 0), hostPort(to.Host, port), callback)
+		if err != nil {
+			return err
+		}
+		e.relays = append(e.relays, r)
+		if err := link.add(ctx, hostPort(there, port), r.addr()); err != nil {
+			return err
 		}
 	}
 	return nil

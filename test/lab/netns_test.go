@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"testing"
 )
 
@@ -22,20 +23,17 @@ func startNetwork(t *testing.T) (*Network, *Ensemble) {
 // otherLeader waits until some other server leads.
 func otherLeader(t *testing.T, e *Ensemble, than *Server) {
 	t.Helper()
-	err := await(bounded(t), "another leader", func(ctx context.Context) bool {
+	await(t, "another leader", func(ctx context.Context) error {
 		for _, s := range e.Servers() {
 			if s == than {
 				continue
 			}
 			if mode, err := s.Mode(ctx); err == nil && mode == "leader" {
-				return true
+				return nil
 			}
 		}
-		return false
+		return errors.New("no other server says that it leads")
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // A server that is parted from its peers alone is still heard by clients, and

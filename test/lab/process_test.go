@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -17,27 +18,26 @@ func TestKillEndsTheWholeGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	var child int
-	err = await(bounded(t), "the child's id", func(context.Context) bool {
+	await(t, "the child's id", func(context.Context) error {
 		content, err := os.ReadFile(p.Log())
 		if err != nil {
-			return false
+			return err
 		}
 		child, err = strconv.Atoi(strings.TrimSpace(string(content)))
-		return err == nil
+		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if code := p.ExitCode(); code != -1 {
 		t.Errorf("exit code of a killed process: got %d, want -1", code)
 	}
-	err = await(bounded(t), "the end of the child", func(context.Context) bool { return !alive(child) })
-	if err != nil {
-		t.Error(err)
-	}
+	await(t, "the end of the child", func(context.Context) error {
+		if alive(child) {
+			return errors.New("it lives")
+		}
+		return nil
+	})
 	if err := p.Close(); err != nil {
 		t.Errorf("second close: %v", err)
 	}

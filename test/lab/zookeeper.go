@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,6 +10,9 @@ import (
 	"strings"
 	"time"
 )
+
+// patience with servers that start or elect.
+const patience = 2 * time.Minute
 
 // ZooKeeperConfig describes one ensemble.
 type ZooKeeperConfig struct {
@@ -75,6 +77,7 @@ type Ensemble struct {
 	servers []*Server
 	subnet  *Subnet
 	links   map[[2]int]*Link
+	relays  []*relay
 	tempDir string
 }
 
@@ -184,14 +187,14 @@ func (e *Ensemble) WaitServing(ctx context.Context) error {
 // until one says so.
 func (e *Ensemble) Leader(ctx context.Context) (*Server, error) {
 	var leader *Server
-	err := await(ctx, "a ZooKeeper leader", func(ctx context.Context) bool {
+	err := Await(ctx, patience, "a ZooKeeper leader", func(ctx context.Context) error {
 		for _, s := range e.servers {
 			if mode, err := s.Mode(ctx); err == nil && mode == "leader" {
 				leader = s
-				return true
+				return nil
 			}
 		}
-		return false
+		return errors.New("no server says that it leads")
 	})
 	return leader, err
 }
@@ -204,6 +207,9 @@ func (e *Ensemble) Close() error {
 	}
 	for _, l := range e.links {
 		errs = append(errs, l.Close())
+	}
+	for _, r := range e.relays {
+		errs = append(errs, r.Close())
 	}
 	if e.subnet != nil {
 		errs = append(errs, e.subnet.Close())
@@ -233,20 +239,6 @@ func (m ZooKeeperMember) withDefaults() ZooKeeperMember {
 }
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
-
-// await polls until a condition holds; its error names what was waited for.
-func await(ctx context.Context, what string, holds func(context.Context) bool) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !holds(ctx) {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
-		}
-	}
-	return nil
-}
 
 // serverDir is the folder of one server.
 func (c ZooKeeperConfig) serverDir(id int) string {

@@ -22,6 +22,14 @@ const (
 	nettyJar     = "/usr/share/java/netty-codec.jar" // a TLS port needs it, and ZooKeeper's manifest does not name it
 )
 
+const (
+	dynamicConfig = "zoo.cfg.dynamic"
+	// established, after the name of the file, is the version of a configuration that
+	// servers do not replace by their leader's when they first meet (ZOOKEEPER-1783):
+	// each keeps its own idea of where the others are.
+	established = ".100000000"
+)
+
 // zooKeeperClasspath finds what a server needs, or says what to install.
 func zooKeeperClasspath() (string, error) {
 	var missing []string
@@ -52,7 +60,10 @@ func (s *Server) writeConfig() error {
 	if err := os.MkdirAll(s.DataDir(), 0o755); err != nil {
 		return err
 	}
-	dynamic := filepath.Join(s.dir(), "zoo.cfg.dynamic")
+	dynamic := filepath.Join(s.dir(), dynamicConfig)
+	if s.config.PeerLinks {
+		dynamic += established
+	}
 	return errors.Join(
 		writeIfAbsent(filepath.Join(s.DataDir(), "myid"), strconv.Itoa(s.member.ID)+"\n"),
 		writeIfAbsent(dynamic, s.serverList()),

@@ -143,7 +143,7 @@ func (s *Server) WipeData() error {
 	if s.Running() {
 		return fmt.Errorf("wipe data of ZooKeeper server %d: it runs", s.member.ID)
 	}
-	for _, name := range []string{"data", "zoo.cfg", "zoo.cfg.dynamic"} {
+	for _, name := range []string{"data", "zoo.cfg", dynamicConfig, dynamicConfig + established} {
 		if err := os.RemoveAll(filepath.Join(s.dir(), name)); err != nil {
 			return err
 		}
@@ -154,18 +154,17 @@ func (s *Server) WipeData() error {
 // WaitServing waits until the server says that it leads, follows or observes. It
 // fails at once when the process ends.
 func (s *Server) WaitServing(ctx context.Context) error {
-	what := "ZooKeeper server " + strconv.Itoa(s.member.ID)
-	err := await(ctx, what, func(ctx context.Context) bool {
+	err := Await(ctx, patience, "ZooKeeper server "+strconv.Itoa(s.member.ID), func(ctx context.Context) error {
+		if !s.Running() {
+			return Stop(errors.New("its process ended"))
+		}
 		_, err := s.Mode(ctx)
-		return err == nil || !s.Running()
+		return err
 	})
-	if err == nil && s.Running() {
-		return nil
+	if err != nil {
+		return fmt.Errorf("%w; the end of its log:\n%s", err, tail(s.Log(), 2000))
 	}
-	if err == nil {
-		err = fmt.Errorf("wait for %s: its process ended", what)
-	}
-	return fmt.Errorf("%w; the end of its log:\n%s", err, tail(s.Log(), 2000))
+	return nil
 }
 
 // Mode is what the server says it is: leader, follower or observer. A server that

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -18,6 +19,13 @@ func bounded(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func await(t *testing.T, what string, condition func(context.Context) error) {
+	t.Helper()
+	if err := Await(t.Context(), patience, what, condition); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func startEnsemble(t *testing.T, c ZooKeeperConfig) *Ensemble {
@@ -52,13 +60,13 @@ func dial(t *testing.T, connect string) *zk.Conn {
 // awaitWrite waits until a write through this connection succeeds.
 func awaitWrite(t *testing.T, conn *zk.Conn, path string) {
 	t.Helper()
-	err := await(bounded(t), "a write to "+path, func(context.Context) bool {
+	await(t, "a write to "+path, func(context.Context) error {
 		_, err := conn.Create(path, nil, 0, zk.WorldACL(zk.PermAll))
-		return err == nil || errors.Is(err, zk.ErrNodeExists)
+		if errors.Is(err, zk.ErrNodeExists) {
+			return nil
+		}
+		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestEnsembleSurvivesTheLossOfAMinority(t *testing.T) {
@@ -162,13 +170,10 @@ func TestLinkLosesAnswersOnly(t *testing.T) {
 		_, err := behind.Create("/unanswered", nil, 0, zk.WorldACL(zk.PermAll))
 		lost <- err
 	}()
-	err = await(bounded(t), "the unanswered write", func(context.Context) bool {
-		exists, _, err := direct.Exists("/unanswered")
-		return err == nil && exists
+	await(t, "the unanswered write", func(context.Context) error {
+		_, _, err := direct.Get("/unanswered")
+		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := links.All((*Link).Cut); err != nil {
 		t.Fatal(err)
 	}
@@ -194,17 +199,13 @@ func TestPeerLinksPartAServer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err = await(ctx, "another leader", func(ctx context.Context) bool {
-		for _, s := range e.Servers() {
-			if mode, err := s.Mode(ctx); s != leader && err == nil && mode == "leader" {
-				return true
-			}
+	await(t, "the leader to find that it is alone", func(ctx context.Context) error {
+		if mode, err := leader.Mode(ctx); err == nil {
+			return fmt.Errorf("it says that it is the %s", mode)
 		}
-		return false
+		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	otherLeader(t, e, leader)
 	if mode, err := leader.Mode(ctx); err == nil && mode == "leader" {
 		t.Error("the server that was cut off leads")
 	}
