@@ -13,7 +13,8 @@ import (
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
-// guardedInterval is how often the condition Guarded is brought up to date.
+// guardedInterval is how often the condition Guarded is brought up to date, besides
+// whenever the self-audit found something else.
 const guardedInterval = 10 * time.Second
 
 // guardedConditions tells on every Ensemble whether evictions of its members are
@@ -28,6 +29,7 @@ func (p *process) guardedConditions(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-p.auditor.Changed():
 		case <-ticker.C:
 		}
 	}

@@ -31,8 +31,13 @@ func (p *process) addStatus(context.Context) error {
 	elector := &election.Elector{
 		Client: p.client, Namespace: namespace, Identity: candidate, Open: p.openElection(candidate),
 		Work: func(ctx context.Context) {
+			log := klog.FromContext(ctx)
 			p.metrics.leads.Set(1)
-			defer p.metrics.leads.Set(0)
+			log.Info("Leads: keeps the status of Ensembles", "candidate", candidate)
+			defer func() {
+				log.Info("Leads no longer", "candidate", candidate)
+				p.metrics.leads.Set(0)
+			}()
 			group, ctx := errgroup.WithContext(ctx)
 			for _, w := range work {
 				group.Go(func() error { return w(ctx) })
@@ -43,10 +48,12 @@ func (p *process) addStatus(context.Context) error {
 	changes := make(chan config.LeaderElection, 1)
 	last := p.config.StatusController.LeaderElection
 	p.reloads = append(p.reloads, func(c *config.QuorateConfiguration) {
-		if c.StatusController.LeaderElection == last {
+		next := c.StatusController.LeaderElection
+		next.LeaderElect, next.ResourceName, next.ResourceNamespace = last.LeaderElect, last.ResourceName, last.ResourceNamespace // see config.Fixed
+		if next == last {
 			return
 		}
-		last = c.StatusController.LeaderElection
+		last = next
 		select { // an older change that nobody took is over
 		case <-changes:
 		default:

@@ -219,6 +219,17 @@ func TestAuditorTellsOnce(t *testing.T) {
 			t.Fatalf("problems: got %v, want one", got)
 		}
 	}
+	changed := func() int {
+		select {
+		case <-a.Changed():
+			return 1
+		default:
+			return 0
+		}
+	}
+	if got := changed() + changed(); got != 1 {
+		t.Errorf("changes told: got %d, want 1", got)
+	}
 	if len(events.notes) != 1 || !strings.Contains(events.notes[0], "failurePolicy is Ignore") {
 		t.Errorf("events: got %q, want one about failurePolicy", events.notes)
 	}
@@ -231,6 +242,9 @@ func TestAuditorTellsOnce(t *testing.T) {
 	}
 	if got := a.Look(t.Context()); len(got) != 0 || len(a.Problems()) != 0 {
 		t.Errorf("problems once mended: got %v", got)
+	}
+	if changed() != 1 {
+		t.Error("nobody is told that the problem is over")
 	}
 	if got := testutil.ToFloat64(a.found.WithLabelValues(string(FailurePolicy))); got != 0 {
 		t.Errorf("metric once mended: got %v, want 0", got)

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -43,8 +44,9 @@ type Config struct {
 
 // Auditor looks from time to time. It is safe for concurrent use.
 type Auditor struct {
-	cfg   Config
-	found *prometheus.GaugeVec
+	cfg     Config
+	found   *prometheus.GaugeVec
+	changed chan struct{}
 
 	mu   sync.Mutex // guards below
 	last map[string]Problem
@@ -52,7 +54,7 @@ type Auditor struct {
 
 // NewAuditor returns an Auditor that has not looked yet.
 func NewAuditor(cfg Config) *Auditor {
-	a := &Auditor{cfg: cfg, last: map[string]Problem{}, found: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	a := &Auditor{cfg: cfg, last: map[string]Problem{}, changed: make(chan struct{}, 1), found: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "quorate_self_audit_problem",
 		Help: "How many things of a kind are not as they should be in what the cluster holds of Quorate.",
 	}, []string{"check"})}
@@ -78,6 +80,15 @@ func (a *Auditor) Run(ctx context.Context, interval func() time.Duration) error 
 		case <-timer.C:
 		}
 	}
+}
+
+// Changed has something to receive once Problems are others than before; it is for
+// one receiver. A nil Auditor never has.
+func (a *Auditor) Changed() <-chan struct{} {
+	if a == nil {
+		return nil
+	}
+	return a.changed
 }
 
 // Problems that the last look found.
@@ -109,6 +120,12 @@ func (a *Auditor) Look(ctx context.Context) []Problem {
 	before := a.last
 	a.last = now
 	a.mu.Unlock()
+	if !maps.Equal(before, now) {
+		select {
+		case a.changed <- struct{}{}:
+		default: // not yet received: it will see these, too
+		}
+	}
 	log := klog.FromContext(ctx)
 	for key, p := range now {
 		if _, known := before[key]; !known {

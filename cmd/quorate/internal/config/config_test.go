@@ -135,6 +135,10 @@ func TestChangesApplyWaitOrAreRefused(t *testing.T) {
 	}{
 		{body: "selfAudit: {interval: 2m}\n", applies: []string{"selfAudit.interval"}},
 		{body: "selfAudit: {interval: 2m}\nhealth: {bindAddress: ':2'}\nwebhook: {enabled: false}\n", waits: []string{"webhook.enabled"}},
+		{body: "statusController: {leaderElection: {leaderElect: false, resourceName: other, resourceNamespace: other, retryPeriod: 1s}}\n", applies: []string{"statusController.leaderElection.retryPeriod", "selfAudit.interval"}, waits: []string{
+			"statusController.leaderElection.leaderElect", "statusController.leaderElection.resourceName", "statusController.leaderElection.resourceNamespace",
+		}},
+		{body: "selfAudit: {interval: 2m}\n", applies: []string{"statusController.leaderElection.retryPeriod", "selfAudit.interval"}},
 		{body: "selfAudit: {intervall: 2m}\n", err: "line 3: selfAudit.intervall: unknown field: did you mean interval?"},
 		{
 			body:    "statusController: {leaderElection: {resourceLock: zookeeper, zooKeeper: {servers: 'zk:2181'}}}\nlogging: {verbosity: 4}\n",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,13 @@ import (
 // Reloaded are the fields, with all below them, that take effect in a running
 // process. Changes of any other wait for a restart.
 var Reloaded = []string{"logging.verbosity", "selfAudit", "statusController.leaderElection"}
+
+// Fixed are fields below Reloaded that wait all the same: replicas that hold an
+// election by different names, or by none, know nothing of each other.
+var Fixed = []string{
+	"statusController.leaderElection.leaderElect",
+	"statusController.leaderElection.resourceName", "statusController.leaderElection.resourceNamespace",
+}
 
 // Source is a file that a configuration comes from.
 type Source struct {
@@ -135,6 +143,9 @@ func split(paths []string) (applies, waits []string) {
 }
 
 func reloaded(path string) bool {
+	if slices.Contains(Fixed, path) {
+		return false
+	}
 	for _, r := range Reloaded {
 		if path == r || strings.HasPrefix(path, r+".") {
 			return true
