@@ -3,15 +3,12 @@ package election
 import (
 	"bufio"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"time"
 
-	"github.com/go-zookeeper/zk"
 	"k8s.io/klog/v2"
 
 	"github.com/quorate/quorate/leaderelection"
@@ -24,7 +21,6 @@ const (
 
 func init() {
 	roles["candidate"] = candidate
-	roles["control"] = control
 }
 
 // candidate stands for election for ever, and acts on the resource while it leads.
@@ -84,39 +80,5 @@ func lead(ctx context.Context, token int64, valid func() error) {
 			return
 		case <-next.C:
 		}
-	}
-}
-
-// control is a lock as many are: an ephemeral node, and leadership until the session
-// is said to have expired. It keeps no time of its own.
-func control() error {
-	conn, events, err := zk.Connect(strings.Split(os.Getenv("SERVERS"), ","), chaosTimeout, zk.WithLogger(quietly{}))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	expired := make(chan struct{}, 1)
-	go func() {
-		for e := range events {
-			if e.State == zk.StateExpired {
-				expired <- struct{}{}
-			}
-		}
-	}()
-	for retry := time.NewTicker(20 * time.Millisecond); ; <-retry.C {
-		if _, err := conn.Create("/control", nil, zk.FlagEphemeral, zk.WorldACL(zk.PermAll)); err != nil {
-			continue
-		}
-		_, stat, err := conn.Exists("/control")
-		if err != nil || stat == nil {
-			return errors.Join(err, errors.New("own node not seen"))
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		go func() {
-			<-expired
-			cancel()
-		}()
-		lead(ctx, stat.Czxid, func() error { return nil })
-		cancel()
 	}
 }

@@ -18,11 +18,9 @@ import (
 
 // stores are the flags of every place where an election can be held.
 func stores(t *testing.T, plane *lab.ControlPlane) map[string][]string {
-	ensemble := must(lab.StartZooKeeper(t.Context(), lab.ZooKeeperConfig{TickTime: tick}))(t)
-	closeAfter(t, ensemble)
 	return map[string][]string{
 		"zookeeper": {
-			"--leader-elect-resource-lock=zookeeper", "--leader-elect-zookeeper-servers=" + ensemble.Connect(),
+			"--leader-elect-resource-lock=zookeeper", "--leader-elect-zookeeper-servers=" + sharedEnsemble(t).Connect(),
 			"--leader-elect-zookeeper-tick=" + tick.String(), "--leader-elect-zookeeper-session-timeout=5s", "--leader-elect-zookeeper-stop-time=1s",
 		},
 		"leases": {
@@ -36,12 +34,14 @@ func stores(t *testing.T, plane *lab.ControlPlane) map[string][]string {
 // three copies, and in another when the leading wrapper is killed. flock refuses to
 // start a second while anything of the first lives.
 func TestElectWrapsTheRealControllerManager(t *testing.T) {
+	together(t)
 	binaries := must(lab.Build(t.Context(), io.Discard))(t)
 	plane := must(lab.StartControlPlane(t.Context(), lab.ControlPlaneConfig{Binaries: binaries}))(t)
 	closeAfter(t, plane)
 	client := must(kubernetes.NewForConfig(plane.RESTConfig()))(t)
 	for name, store := range stores(t, plane) {
 		t.Run(name, func(t *testing.T) {
+			together(t)
 			c := &managers{dir: t.TempDir(), client: client, store: store, command: []string{
 				"flock", "-n", "-E", "99", filepath.Join(t.TempDir(), "lock"),
 				filepath.Join(binaries, "kube-controller-manager"), "--kubeconfig=" + plane.Kubeconfig(),

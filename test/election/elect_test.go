@@ -45,8 +45,7 @@ type wrapped struct {
 func openRoom(t *testing.T) *room {
 	t.Helper()
 	r := &room{dir: t.TempDir(), command: []string{must(os.Executable())(t)}}
-	r.ensemble = must(lab.StartZooKeeper(t.Context(), lab.ZooKeeperConfig{TickTime: tick}))(t)
-	closeAfter(t, r.ensemble)
+	r.ensemble = sharedEnsemble(t)
 	r.direct = dial(t, r.ensemble.Connect())
 	r.subnet = must(lab.ClaimSubnet())(t)
 	closeAfter(t, r.subnet)
@@ -190,6 +189,7 @@ func leaders(t *testing.T, args ...string) string {
 // Whatever happens to the leader, one copy of the program runs at any time, and
 // nothing of it is left when another may lead.
 func TestElectRunsOneAtATime(t *testing.T) {
+	together(t)
 	r := openRoom(t)
 	for _, name := range []string{"ann", "bob", "cyd"} {
 		r.enter(t, name)

@@ -2,12 +2,17 @@ package election
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/quorate/quorate/test/lab"
 )
 
 // quorate is the binary under test.
@@ -24,8 +29,11 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	dir, err := os.MkdirTemp("", "quorate-election-")
-	if err != nil {
+	flag.Parse()
+	// They wait for most of their time: many fit on few processors.
+	err := flag.Set("test.parallel", "16")
+	dir, dirErr := os.MkdirTemp("", "quorate-election-")
+	if err := errors.Join(err, dirErr); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -36,8 +44,46 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	_ = os.RemoveAll(dir)
+	if err := errors.Join(closeShared(), os.RemoveAll(dir)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
 	os.Exit(code)
+}
+
+// longForm is whether faults are run for long, on a machine that does nothing else.
+func longForm() bool { return os.Getenv("QUORATE_CHAOS") != "" }
+
+// together lets a test run beside others, in the short form: in the long one it has
+// the machine for itself.
+func together(t *testing.T) {
+	if !longForm() {
+		t.Parallel()
+	}
+}
+
+// shared is an ensemble whose servers nobody hurts.
+var shared struct {
+	start    sync.Once
+	ensemble *lab.Ensemble
+	err      error
+}
+
+func sharedEnsemble(t *testing.T) *lab.Ensemble {
+	t.Helper()
+	shared.start.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // it outlives the test
+		defer cancel()
+		shared.ensemble, shared.err = lab.StartZooKeeper(ctx, lab.ZooKeeperConfig{TickTime: tick})
+	})
+	return must(shared.ensemble, shared.err)(t)
+}
+
+func closeShared() error {
+	if shared.ensemble == nil {
+		return nil
+	}
+	return shared.ensemble.Close()
 }
 
 // await polls a condition on real parts: the machine may be busy, so it is patient.
