@@ -73,6 +73,7 @@ func newPKI(t *testing.T) pki {
 
 // One server, and all the ways in: each gets in, or gets its own clear error.
 func TestAccess(t *testing.T) {
+	together(t)
 	keys := newPKI(t)
 	e := ensemble(t, lab.ZooKeeperConfig{Voters: 1, TLS: &lab.ZooKeeperTLS{KeyFile: keys.both, TrustFile: keys.certFile, ClientAuth: "need"}})
 	server := e.Servers()[0]

@@ -12,13 +12,12 @@ import (
 
 	lock "github.com/quorate/quorate/leaderelection"
 	"github.com/quorate/quorate/leaderelection/conformance"
-	"github.com/quorate/quorate/test/lab"
 )
 
 // Ours, on real ZooKeeper: no defect is excused.
 func TestLockConforms(t *testing.T) {
-	e := ensemble(t, lab.ZooKeeperConfig{})
-	n := 0
+	together(t)
+	e, n := ensembles.get(t), 0
 	conformance.Suite{
 		Election: func(t *testing.T) func(*testing.T, string) resourcelock.Interface {
 			n++
@@ -55,8 +54,8 @@ func session(t *testing.T, servers string) *lock.Session {
 
 // client-go's own, on a real API server, and what it is excused for.
 func TestLeaseLockConforms(t *testing.T) {
-	cp := controlPlane(t)
-	n := 0
+	together(t)
+	cp, n := planes.get(t), 0
 	conformance.Suite{
 		Election: func(*testing.T) func(*testing.T, string) resourcelock.Interface {
 			n++
@@ -77,17 +76,3 @@ func TestLeaseLockConforms(t *testing.T) {
 type deaf struct{}
 
 func (deaf) Eventf(runtime.Object, string, string, string, ...any) {}
-
-func controlPlane(t *testing.T) *lab.ControlPlane {
-	t.Helper()
-	cp, err := lab.StartControlPlane(t.Context(), lab.ControlPlaneConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cp.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return cp
-}

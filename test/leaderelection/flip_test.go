@@ -14,7 +14,6 @@ import (
 	"k8s.io/component-base/config"
 
 	lock "github.com/quorate/quorate/leaderelection"
-	"github.com/quorate/quorate/test/lab"
 )
 
 // controllerManager is a sample one: component-base's flags, client-go's elector,
@@ -48,7 +47,8 @@ func controllerManager(ctx context.Context, kubeconfig *rest.Config, args []stri
 // The sample is flipped from Leases to ZooKeeper by the flag alone, on a real API
 // server; the Lease that it leaves keeps the old kind from leading beside it.
 func TestFlagFlipsTheStore(t *testing.T) {
-	cp, e := controlPlane(t), ensemble(t, lab.ZooKeeperConfig{})
+	together(t)
+	cp, e := planes.get(t), ensembles.get(t)
 	common := []string{"--leader-elect-zookeeper-servers=" + e.Connect(), "--leader-elect-zookeeper-session-timeout=8s",
 		"--leader-elect-zookeeper-tick=500ms", "--leader-elect-zookeeper-stop-time=500ms"}
 	leads := func(kind string) {

@@ -3,7 +3,9 @@ package leaderelection
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -15,11 +17,75 @@ import (
 const (
 	tick     = 500 * time.Millisecond
 	timeout  = 4 * time.Second
-	stopTime = 500 * time.Millisecond
+	stopTime = time.Second
 	patience = 90 * time.Second
 )
 
-// ensemble of real servers, ended with the test.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// They wait for most of their time: many fit on few processors.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := errors.Join(ensembles.close(), planes.close()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// together lets a test run beside others, in the short form: in the long one it has
+// the machine for itself.
+func together(t *testing.T) {
+	if !chaos() {
+		t.Parallel()
+	}
+}
+
+// shared is what tests use together, and none of them hurts. The first starts it.
+type shared[T interface {
+	comparable
+	Close() error
+}] struct {
+	start func(context.Context) (T, error)
+	once  sync.Once
+	it    T
+	err   error
+}
+
+var (
+	ensembles = shared[*lab.Ensemble]{start: func(ctx context.Context) (*lab.Ensemble, error) {
+		return lab.StartZooKeeper(ctx, lab.ZooKeeperConfig{TickTime: tick})
+	}}
+	planes = shared[*lab.ControlPlane]{start: func(ctx context.Context) (*lab.ControlPlane, error) {
+		return lab.StartControlPlane(ctx, lab.ControlPlaneConfig{})
+	}}
+)
+
+func (s *shared[T]) get(t *testing.T) T {
+	t.Helper()
+	s.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*patience) // it outlives the test
+		defer cancel()
+		s.it, s.err = s.start(ctx)
+	})
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+	return s.it
+}
+
+func (s *shared[T]) close() error {
+	var none T
+	if s.it == none {
+		return nil
+	}
+	return s.it.Close()
+}
+
+// ensemble of real servers that may be hurt, ended with the test.
 func ensemble(t *testing.T, cfg lab.ZooKeeperConfig) *lab.Ensemble {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

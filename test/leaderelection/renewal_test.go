@@ -17,6 +17,7 @@ func chaos() bool { return os.Getenv("QUORATE_CHAOS") != "" }
 // reads for as long as the sync limit, here 10 s, and the session ends after 4 s
 // behind its back. A lock that trusts what it answers has two owners meanwhile.
 func TestChaosFollowerWithoutPeers(t *testing.T) {
+	together(t)
 	for range rounds(1) {
 		e := ensemble(t, lab.ZooKeeperConfig{PeerLinks: true, SyncLimit: 20})
 		f, others := follower(t, e)
@@ -43,10 +44,11 @@ func TestChaosFollowerWithoutPeers(t *testing.T) {
 
 // A follower that stops right after it answered a write has not told the leader: a
 // write sent at s does not prove that the session lives until s + timeout.
-func TestChaosFollowerStopsAfterAnswering(t *testing.T) {
+func TestChaosFollowerStops(t *testing.T) {
+	together(t)
 	e := ensemble(t, lab.ZooKeeperConfig{})
 	for i := range rounds(2) {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
+		t.Run(fmt.Sprintf("after answering/%d", i), func(t *testing.T) {
 			f, others := follower(t, e)
 			h := newHistory()
 			a := join(t, h, "a", f.Addr())
@@ -59,14 +61,10 @@ func TestChaosFollowerStopsAfterAnswering(t *testing.T) {
 			stopBehind(t, f, h)
 		})
 	}
-}
-
-// The same to a leader whose session was idle before: it waited in line for longer
-// than its session, and has just begun to lead.
-func TestChaosFollowerStopsAfterAnIdleTime(t *testing.T) {
-	e := ensemble(t, lab.ZooKeeperConfig{})
+	// The same to a leader whose session was idle before: it waited in line for longer
+	// than its session, and has just begun to lead.
 	for i := range rounds(1) {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
+		t.Run(fmt.Sprintf("after an idle time/%d", i), func(t *testing.T) {
 			f, others := follower(t, e)
 			h := newHistory()
 			b := join(t, h, "b", others)
