@@ -24,15 +24,16 @@ type Lock struct {
 	cfg      Config
 	layout   layout
 	identity string
-	managed  bool // Run cancels the work and releases; no elector does
+	managed  bool                // Run cancels the work and releases; no elector does
+	news     func(holder string) // Run is told of other holders by it; may be nil
 	reserve  time.Duration
 	log      klog.Logger
 	metrics  *metrics
 
 	mu       sync.Mutex // guards below
-	term     *Term // the current or the last one
-	stopped  *Term // the last one that was over when its elector had stopped
-	seen     *view // by the last Get: what the next write expects
+	term     *Term      // the current or the last one
+	stopped  *Term      // the last one that was over when its elector had stopped
+	seen     *view      // by the last Get: what the next write expects
 	record   resourcelock.LeaderElectionRecord
 	reported string // the holder that Get last told, or nobody
 	reads    int    // makes a raw record differ from the one before

@@ -19,14 +19,17 @@ type Callbacks struct {
 	// and only if there was any. It may be nil.
 	OnStoppedLeading func()
 	// OnNewLeader is called with the identity of every leader seen, this one
-	// included. It may be nil.
+	// included, one after the other. It must return soon, since the candidacy waits for
+	// it. It may be nil.
 	OnNewLeader func(identity string)
 }
 
 // Run waits until this candidate leads, runs the work, and returns when the work
 // has returned and the lock is released: nil if the work returned by itself or ctx
 // was cancelled, else why leadership was lost. It needs a shorter session than a
-// bare LeaderElector with the same durations, since loss cancels the work at once.
+// bare LeaderElector with the same durations, since loss cancels the work at once,
+// and never sleeps while it stands by: its successors' time does not depend on the
+// retry period.
 func Run(ctx context.Context, cfg Config, cb Callbacks) error {
 	l, err := newLock(cfg, true)
 	if err != nil {
@@ -35,6 +38,7 @@ func Run(ctx context.Context, cfg Config, cb Callbacks) error {
 	if cb.OnStartedLeading == nil {
 		return fmt.Errorf("run %s: OnStartedLeading is nil", l.Describe())
 	}
+	l.news = cb.OnNewLeader
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	returned := make(chan struct{})
@@ -45,10 +49,12 @@ func Run(ctx context.Context, cfg Config, cb Callbacks) error {
 			OnStartedLeading: func(ctx context.Context) {
 				defer close(returned)
 				defer stop()
+				if l.news != nil {
+					l.news(l.identity)
+				}
 				l.work(ctx, stop, cb.OnStartedLeading)
 			},
 			OnStoppedLeading: func() {},
-			OnNewLeader:      cb.OnNewLeader,
 		},
 	})
 	if err != nil {

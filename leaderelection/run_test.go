@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,6 +83,49 @@ func TestRunEndsWithTheWork(t *testing.T) {
 		err := leaderelection.Run(t.Context(), p.config(), leaderelection.Callbacks{OnStartedLeading: func(context.Context) {}})
 		if took := time.Since(begin); err != nil || took > 0 || len(nodes(tree, "owner")) != 0 {
 			t.Errorf("Run returned %v after %v; owners %v", err, took, nodes(tree, "owner"))
+		}
+	})
+}
+
+// However soon one leader follows another, the next is awake: nobody sleeps for a
+// retry period after a change of the holder. Each is told of every leader, in order.
+func TestRunNeverSleepsInLine(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		var wg sync.WaitGroup
+		var told, ended []string
+		var since time.Time
+		for _, name := range []string{"a", "b", "c", "d"} {
+			p := join(t, tree, newHistory(), name)
+			wg.Go(func() {
+				err := leaderelection.Run(t.Context(), p.config(), leaderelection.Callbacks{
+					OnStartedLeading: func(context.Context) {
+						if name == "a" {
+							pass(time.Minute)
+							since = time.Now()
+						}
+						if took := time.Since(since); took > 0 {
+							t.Errorf("%s led %v after a stopped, though all that led between did so for no time", name, took)
+						}
+						ended = append(ended, name)
+					},
+					OnNewLeader: func(identity string) {
+						if name == "d" {
+							told = append(told, identity[:1])
+						}
+					},
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			pass(time.Second) // in line behind those before it
+		}
+		wg.Wait()
+		if got := strings.Join(ended, ""); got != "abcd" {
+			t.Errorf("led in the order %s, want abcd", got)
+		}
+		if got := strings.Join(told, ""); got[0] != 'a' || got[len(got)-1] != 'd' || !slices.IsSorted(told) {
+			t.Errorf("the last was told of leaders %s, want from a to itself, in order", got)
 		}
 	})
 }

@@ -34,7 +34,9 @@ type place struct {
 }
 
 // Get returns the record. While another leads and ctx has no deadline it blocks
-// until this candidate's turn has come or the holder has changed.
+// until this candidate's turn has come or the holder has changed: a LeaderElector
+// reports that, and sleeps for a retry period or more before it comes again. Under
+// Run, which reports it itself, it blocks until the turn has come.
 func (l *Lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
 	_, bounded := ctx.Deadline()
 	if !bounded {
@@ -83,7 +85,7 @@ func (l *Lock) await(ctx context.Context) (*view, error) {
 		li, changed, err := l.cfg.Session.current()
 		if err == nil {
 			var v *view
-			if v, err = l.inLine(ctx, li, l.enter(li), true); err == nil {
+			if v, err = l.inLine(ctx, li, l.enter(li), l.wantsNews()); err == nil {
 				return v, nil
 			}
 			if !errors.Is(err, ErrSessionEnded) && !retriable(err) {
@@ -125,9 +127,13 @@ func (l *Lock) enter(li *life) *place {
 	return l.place
 }
 
-// inLine waits until nobody owns the lock and nobody is ahead, or, if news are
-// wanted, until the holder is another than was reported. Only the first in line
-// watches the owner; each of the others watches the one ahead.
+// wantsNews is whether anybody is to be told of another holder.
+func (l *Lock) wantsNews() bool { return !l.managed || l.news != nil }
+
+// inLine waits until nobody owns the lock and nobody is ahead. If news are wanted, it
+// tells a holder that is another than was reported: Run at once, an elector by
+// returning. Only the first in line watches the owner; each of the others watches the
+// one ahead.
 func (l *Lock) inLine(ctx context.Context, li *life, p *place, news bool) (*view, error) {
 	reread := time.NewTimer(0)
 	defer reread.Stop()
@@ -152,7 +158,10 @@ func (l *Lock) inLine(ctx context.Context, li *life, p *place, news bool) (*view
 			continue
 		}
 		if news && v.owned && l.isNews(v) {
-			return v, l.ensurePlace(ctx, li, p)
+			if !l.managed {
+				return v, l.ensurePlace(ctx, li, p)
+			}
+			l.news(v.holder(l))
 		}
 		if !v.exists || (!v.owned && ahead == "") {
 			l.report(v)

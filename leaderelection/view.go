@@ -26,7 +26,9 @@ type view struct {
 	changed <-chan struct{} // the owner, if it was watched
 }
 
-// look at an election: the record first, the owner after it.
+// look at an election: the record first, the owner after it, so that an owner that is
+// seen is that of the record's version or a later one; and where there is none the
+// record again, so that what is free is acquired by what the last owner left.
 func (l *Lock) look(ctx context.Context, li *life, watch bool) (*view, error) {
 	begin := time.Now()
 	v, err := l.lookOnce(ctx, li, watch)
@@ -36,36 +38,46 @@ func (l *Lock) look(ctx context.Context, li *life, watch bool) (*view, error) {
 
 func (l *Lock) lookOnce(ctx context.Context, li *life, watch bool) (*view, error) {
 	v := &view{life: li}
-	data, record, err := li.Get(ctx, l.layout.record)
-	if errors.Is(err, zookeeper.ErrNoNode) {
-		return v, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	v.exists, v.version = true, record.Version
-	if v.record, err = decodeRecord(data); err != nil {
-		// Not ours, or damaged: whoever acquires the lock writes another.
-		li.log.Info("Election record is not readable", "lock", l.Describe(), "err", err)
+	if err := l.readRecord(ctx, v); err != nil || !v.exists {
+		return v, err
 	}
 	if watch {
+		var err error
 		if _, _, v.changed, err = li.Watch(ctx, l.layout.owner()); err != nil {
 			return nil, err
 		}
 	}
-	data, v.owner, err = li.Get(ctx, l.layout.owner())
+	data, owner, err := li.Get(ctx, l.layout.owner())
 	if errors.Is(err, zookeeper.ErrNoNode) {
-		return v, nil
+		// Whoever owned it a moment ago has written the record since.
+		return v, l.readRecord(ctx, v)
 	}
 	if err != nil {
 		return nil, err
 	}
-	v.owned = true
+	v.owned, v.owner = true, owner
 	if err := json.Unmarshal(data, &v.said); err != nil {
 		v.said = ownerData{}
 	}
 	v.said.Holder = holderOf(data, v.owner)
 	return v, nil
+}
+
+func (l *Lock) readRecord(ctx context.Context, v *view) error {
+	data, record, err := v.life.Get(ctx, l.layout.record)
+	if errors.Is(err, zookeeper.ErrNoNode) {
+		v.exists = false
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	v.exists, v.version = true, record.Version
+	if v.record, err = decodeRecord(data); err != nil {
+		// Not ours, or damaged: whoever acquires the lock writes another.
+		v.life.log.Info("Election record is not readable", "lock", l.Describe(), "err", err)
+	}
+	return nil
 }
 
 // holder that the view is shown with: the owner's word, whatever the record says.

@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	flag.Parse()
-	// They wait for most of their time: many fit on few processors.
-	err := flag.Set("test.parallel", "16")
+	// They wait for most of their time: more fit than there may be processors.
+	err := flag.Set("test.parallel", "4")
 	dir, dirErr := os.MkdirTemp("", "quorate-election-")
 	if err := errors.Join(err, dirErr); err != nil {
 		fmt.Fprintln(os.Stderr, err)
