@@ -139,12 +139,15 @@ func (q *question) outsideMessage(given int) string {
 			where = append(where, fmt.Sprintf("%s %s", noun(q.e.Levels[l]), d))
 		}
 	}
-	n := len(where)
-	if n > 4 {
+	many := "1 domain outside them is"
+	if n := len(where); n != 1 {
+		many = fmt.Sprintf("%d domains outside them are", n)
+	}
+	if len(where) > 4 {
 		where = append(where[:4], "...")
 	}
-	return fmt.Sprintf("none of the %d nodes that the scheduler offered is safe; %d domains outside them are (%s), and the next attempt samples other nodes",
-		given, n, strings.Join(where, ", "))
+	return fmt.Sprintf("none of the %d nodes that the scheduler offered is safe; %s (%s), and the next attempt samples other nodes",
+		given, many, strings.Join(where, ", "))
 }
 
 // elsewhere says where the pod was sent instead.

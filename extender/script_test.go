@@ -16,11 +16,11 @@ import (
 
 // script is one file of testdata/filter in the making. Its commands:
 //
-//	nodes                 one line per node: NAME LABEL=VALUE...
+//	nodes                 one line per node: NAME LABEL=VALUE...; with count=N each line stands for NAME1 to NAMEN
 //	ensemble voters=N levels=(host,zone,rack<zone,zone?) live=(zk-0,...) weights=(zk-0:2)
 //	pods                  one line per pod: NAME [on NODE] [terminating|gated|observer|nominated NODE]; others stay
 //	volume pod=P LABEL=V  the member's volume leaves it the nodes with this label
-//	ask pod=P nodes=(...) Filter; all nodes where none are named
+//	ask pod=P nodes=(...) Filter; all nodes where none are named, those of zone=Z; times=N tells the last answer of so many
 //	score pod=P           Prioritize
 //	bind pod=P node=N, gone pod=P, after s=SECONDS, says pod=P text=T, restart, takeover
 type script struct {
@@ -47,7 +47,13 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 				k, v, _ := strings.Cut(l, "=")
 				labels[k] = v
 			}
-			s.w.addNode(f[0], labels)
+			if !d.HasArg("count") {
+				s.w.addNode(f[0], labels)
+				continue
+			}
+			for i := range number(t, d, "count") {
+				s.w.addNode(fmt.Sprint(f[0], i+1), labels)
+			}
 		}
 	case "ensemble":
 		s.ensemble(t, d)
@@ -69,9 +75,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "says":
 		s.w.pods[arg(t, d, "pod")].condition = arg(t, d, "text")
 	case "after":
-		var seconds int
-		d.ScanArgs(t, "s", &seconds)
-		s.now = s.now.Add(time.Duration(seconds) * time.Second)
+		s.now = s.now.Add(time.Duration(number(t, d, "s")) * time.Second)
 	case "restart":
 		s.ledger = NewLedger(Timing{})
 		s.ledger.Doubt(s.now, s.w.snapshot().Ensembles())
@@ -90,6 +94,13 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 func arg(t *testing.T, d *datadriven.TestData, name string) string {
 	t.Helper()
 	var v string
+	d.ScanArgs(t, name, &v)
+	return v
+}
+
+func number(t *testing.T, d *datadriven.TestData, name string) int {
+	t.Helper()
+	var v int
 	d.ScanArgs(t, name, &v)
 	return v
 }
@@ -169,10 +180,21 @@ func (s *script) ask(t *testing.T, d *datadriven.TestData) string {
 	if given == nil {
 		given = s.w.nodeNames()
 	}
+	if zone := list(d, "zone"); zone != nil {
+		given = slices.DeleteFunc(given, func(n string) bool { return s.w.nodes[n][keys["zone"]] != zone[0] })
+	}
 	snapshot := s.w.snapshot()
 	p := s.w.pods[arg(t, d, "pod")]
 	nominated := p.nominated != "" && len(given) == 1 && given[0] == p.nominated
-	return tell(s.ledger.Filter(s.now, snapshot, s.w.ensemble(snapshot), p.uid, given, nominated))
+	times := 1
+	if d.HasArg("times") {
+		times = number(t, d, "times")
+	}
+	var a Answer
+	for range times {
+		a = s.ledger.Filter(s.now, snapshot, s.w.ensemble(snapshot), p.uid, given, nominated)
+	}
+	return tell(a)
 }
 
 // tell writes an answer for people: who is refused for one reason stands together.
@@ -180,7 +202,7 @@ func tell(a Answer) string {
 	var b strings.Builder
 	fmt.Fprint(&b, a.Outcome)
 	if len(a.Nodes) > 0 {
-		fmt.Fprint(&b, ": ", strings.Join(a.Nodes, " "))
+		fmt.Fprint(&b, ": ", some(a.Nodes))
 	}
 	if a.Message != "" {
 		fmt.Fprint(&b, ": ", a.Message)
@@ -193,10 +215,18 @@ func tell(a Answer) string {
 	lines := make([]string, 0, len(by))
 	for reason, nodes := range by {
 		slices.Sort(nodes)
-		lines = append(lines, fmt.Sprintf("not %s: %s\n", strings.Join(nodes, " "), reason))
+		lines = append(lines, fmt.Sprintf("not %s: %s\n", some(nodes), reason))
 	}
 	slices.Sort(lines)
 	return b.String() + strings.Join(lines, "")
+}
+
+// some of many names.
+func some(names []string) string {
+	if len(names) > 9 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:3], " "), len(names)-3)
+	}
+	return strings.Join(names, " ")
 }
 
 func (s *script) score(t *testing.T, d *datadriven.TestData) string {
