@@ -17,16 +17,18 @@ import (
 
 // starved finds a pod that waits although some node is safe for it, by the model.
 func (h *history) starved() error {
-	before := h.fatal(h.truth.voters, nil)
+	if len(h.fatal(h.truth.voters, nil))+len(h.fatalLive()) > 0 {
+		return nil
+	}
 	for name, p := range h.truth.pods {
 		if p.node != "" {
 			continue
 		}
 		for _, n := range h.truth.nodeNames() {
 			p.node = n
-			safe := !slices.ContainsFunc(h.domains(n), func(d string) bool { return h.fatal(h.truth.voters, nil)[d] })
+			safe := len(h.fatal(h.truth.voters, nil))+len(h.fatalLive()) == 0
 			p.node = ""
-			if safe && len(before) == 0 {
+			if safe {
 				return fmt.Errorf("stuck: %s waits %v after the last fault, and %s is safe for it", name, horizon, n)
 			}
 		}
@@ -90,16 +92,29 @@ func (refusing) Filter(time.Time, Nodes, *membership.Ensemble, types.UID, []stri
 	return Answer{Outcome: Held}
 }
 
+// declaredAlone holds as it should, and forgets the live configuration.
+type declaredAlone struct{ *Ledger }
+
+func (d declaredAlone) Filter(now time.Time, nodes Nodes, e *membership.Ensemble, uid types.UID, given []string, nominated bool) Answer {
+	forgetful := *e
+	forgetful.Judgements = slices.DeleteFunc(slices.Clone(e.Judgements), func(j membership.Judgement) bool { return j.Name == membership.Live })
+	return d.Ledger.Filter(now, nodes, &forgetful, uid, given, nominated)
+}
+
 // TestHistoriesCatch makes sure that the histories find what they look for.
 func TestHistoriesCatch(t *testing.T) {
 	for name, c := range map[string]struct {
-		decider decider
+		decider func() decider
 		word    string
-	}{"naive": {naive{}, "unsafe"}, "refusing": {refusing{}, "stuck"}} {
+	}{
+		"naive":          {func() decider { return naive{} }, "unsafe"},
+		"refusing":       {func() decider { return refusing{} }, "stuck"},
+		"declared alone": {func() decider { return declaredAlone{NewLedger(Timing{})} }, "unsafe"},
+	} {
 		caught := 0
 		for seed := range uint64(20) {
 			r := rand.New(rand.NewPCG(seed, 1))
-			h := &history{choose: r.IntN, decider: func() decider { return c.decider }}
+			h := &history{choose: r.IntN, decider: c.decider}
 			if err := h.play(); err != nil && strings.HasPrefix(err.Error(), c.word) {
 				caught++
 			}

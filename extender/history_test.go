@@ -45,6 +45,7 @@ type flight struct {
 	lands     time.Time // zero: never
 	gaveUp    time.Time // when the scheduler thinks that it failed
 	voters    int       // most voters that the ensemble had since the answer
+	live      *v1alpha1.EnsembleStatus
 	// excused are those that were bound when the pod was one of two voters or fewer,
 	// who may go anywhere: next to those on their way out, too.
 	excused map[types.UID]bool
@@ -110,6 +111,8 @@ func (h *history) step() error {
 	case x < 84:
 		h.restart()
 	case x < 87:
+		h.roles()
+	case x < 90:
 		if err := h.pass(time.Duration(h.choose(90)) * time.Second); err != nil {
 			return err
 		}
@@ -207,6 +210,28 @@ func (h *history) scale() {
 	}
 }
 
+// roles is a change of the live configuration: to some of the members, which the
+// StatefulSet may have or not, or to one that nobody knows.
+func (h *history) roles() {
+	h.truth.live = nil
+	if n := []int{0, 1, 3, 3, 4, 5}[h.choose(6)]; n > 0 {
+		names := []string{"zk-0", "zk-1", "zk-2", "zk-3", "zk-4", "zk-5", "zk-6"}
+		first := h.choose(len(names) - n + 1)
+		h.truth.live = liveConfig(names[first : first+n])
+	}
+	h.note("live configuration %v", liveNames(h.truth.live))
+}
+
+func liveNames(s *v1alpha1.EnsembleStatus) []string {
+	var names []string
+	if s != nil {
+		for _, m := range s.Members {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
 // restart is the extender starting anew; what it knew is gone.
 func (h *history) restart() {
 	h.note("restart")
@@ -258,7 +283,7 @@ func (h *history) attempt(name string, p *worldPod, given []string, faults bool)
 		p.condition = fmt.Sprint(a.Outcome)
 		return
 	}
-	f := &flight{pod: name, uid: p.uid, node: a.Nodes[h.choose(len(a.Nodes))], lands: h.now, gaveUp: h.now.Add(time.Millisecond), voters: max(h.view.voters, h.truth.voters)}
+	f := &flight{pod: name, uid: p.uid, node: a.Nodes[h.choose(len(a.Nodes))], lands: h.now, gaveUp: h.now.Add(time.Millisecond), voters: max(h.view.voters, h.truth.voters), live: h.view.live}
 	if h.view.voters <= 2 {
 		f.excused = h.bound()
 	}
@@ -320,12 +345,20 @@ func (h *history) bind(f *flight) error {
 		return nil
 	}
 	voters := max(f.voters, h.truth.voters)
-	before := h.fatal(voters, f.excused)
+	before, liveBefore := h.fatal(voters, f.excused), h.fatalLive()
 	p.node, p.condition = f.node, ""
 	h.note("%s lands on %s", f.pod, f.node)
 	for d := range h.fatal(voters, f.excused) {
 		if !before[d] {
 			return fmt.Errorf("unsafe: with %s on %s, %s holds voters that the %d can't do without", f.pod, f.node, d, voters)
+		}
+	}
+	if f.live != h.truth.live {
+		return nil // it was answered for another configuration
+	}
+	for d := range h.fatalLive() {
+		if !liveBefore[d] {
+			return fmt.Errorf("unsafe: with %s on %s, %s holds voters that the live %v can't do without", f.pod, f.node, d, liveNames(f.live))
 		}
 	}
 	return nil
@@ -334,13 +367,23 @@ func (h *history) bind(f *flight) error {
 // fatal is the slow and obviously right model: the domains of hard levels in which
 // more than (voters-1)/2 members are bound, the excused not counted.
 func (h *history) fatal(voters int, excused map[types.UID]bool) map[string]bool {
+	return h.fatalOf(voters, func(_ string, p *worldPod) bool { return !excused[p.uid] })
+}
+
+// fatalLive is the same for the live configuration: its members alone count.
+func (h *history) fatalLive() map[string]bool {
+	names := liveNames(h.truth.live)
+	return h.fatalOf(len(names), func(name string, _ *worldPod) bool { return slices.Contains(names, name) })
+}
+
+func (h *history) fatalOf(voters int, counts func(string, *worldPod) bool) map[string]bool {
 	found := map[string]bool{}
 	if voters <= 2 {
 		return found
 	}
 	count := map[string]int{}
-	for _, p := range h.truth.pods {
-		if p.node == "" || excused[p.uid] {
+	for name, p := range h.truth.pods {
+		if p.node == "" || !counts(name, p) {
 			continue
 		}
 		for _, d := range h.domains(p.node) {

@@ -122,11 +122,7 @@ func (s *script) ensemble(t *testing.T, d *datadriven.TestData) {
 		s.w.levels = append(s.w.levels, level(word))
 	}
 	if live := list(d, "live"); live != nil {
-		n := int32(len(live))
-		s.w.live = &v1alpha1.EnsembleStatus{Voters: &n}
-		for _, name := range live {
-			s.w.live.Members = append(s.w.live.Members, v1alpha1.MemberStatus{Name: name, Role: "Follower"})
-		}
+		s.w.live = liveConfig(live)
 	}
 	for _, word := range list(d, "weights") {
 		name, n, _ := strings.Cut(word, ":")

@@ -132,6 +132,15 @@ func (w *world) pod(name string, p *worldPod) *corev1.Pod {
 	return pod
 }
 
+// liveConfig is the status of an ensemble whose live configuration has these members.
+func liveConfig(names []string) *v1alpha1.EnsembleStatus {
+	status := &v1alpha1.EnsembleStatus{Voters: new(int32(len(names)))}
+	for _, name := range names {
+		status.Members = append(status.Members, v1alpha1.MemberStatus{Name: name, Role: "Follower"})
+	}
+	return status
+}
+
 func volume(pod string, labels map[string]string) []runtime.Object {
 	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "data-" + pod}}
 	claim.Spec.VolumeName = "pv-" + pod
