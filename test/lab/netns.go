@@ -7,6 +7,7 @@ import (
 	"net"
 	"os/exec"
 	"strings"
+	"syscall"
 )
 
 // Network is a small machine room: every server in a network namespace of its own,
@@ -32,15 +33,50 @@ func NewNetwork(ctx context.Context, servers int) (*Network, error) {
 	if _, err := exec.LookPath("ip"); err != nil {
 		return nil, errors.New("make network: the lab needs ip: apt-get install -y --no-install-recommends iproute2")
 	}
+	if err := sweepNetworks(ctx); err != nil {
+		return nil, err
+	}
 	subnet, err := ClaimSubnet()
 	if err != nil {
 		return nil, err
 	}
-	n := &Network{subnet: subnet, name: fmt.Sprintf("q%02x%02x", subnet.second, subnet.third), size: servers}
+	n := networkOn(subnet, servers)
 	if err := n.build(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("make network (this takes root): %w", err), n.Close())
 	}
 	return n, nil
+}
+
+func networkOn(s *Subnet, servers int) *Network {
+	return &Network{subnet: s, name: fmt.Sprintf("q%02x%02x", s.second, s.third), size: servers}
+}
+
+// sweepNetworks removes what labs have left behind that were killed: networks whose
+// subnet nobody holds.
+func sweepNetworks(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "ip", "netns", "list").Output()
+	if err != nil {
+		return fmt.Errorf("list network namespaces: %w", err)
+	}
+	sizes := map[[2]int]int{}
+	for line := range strings.Lines(string(out)) {
+		var second, third, id int
+		if n, _ := fmt.Sscanf(line, "q%02x%02x-%d", &second, &third, &id); n == 3 {
+			sizes[[2]int{second, third}] = max(id, sizes[[2]int{second, third}])
+		}
+	}
+	for at, size := range sizes {
+		subnet, err := claim(at[0], at[1])
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue // its lab lives
+		}
+		if err != nil {
+			return fmt.Errorf("claim the subnet of a dead network: %w", err)
+		}
+		// Of one that was half made, half is missing.
+		_ = networkOn(subnet, size).Close()
+	}
+	return nil
 }
 
 func (n *Network) build(ctx context.Context) error {

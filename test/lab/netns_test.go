@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
 )
 
@@ -83,5 +84,36 @@ func TestNetworkMutesOneDirection(t *testing.T) {
 	each(n.Unmute)
 	if err := e.WaitServing(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a killed lab has left behind goes when the next one comes; what a living one
+// uses stays.
+func TestDeadNetworksAreSwept(t *testing.T) {
+	ctx := bounded(t)
+	dead, err := NewNetwork(ctx, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dead.subnet.Close(); err != nil { // as the kernel does after SIGKILL
+		t.Fatal(err)
+	}
+	living, err := NewNetwork(ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := living.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := sweepNetworks(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{dead.Namespace(1): false, dead.Namespace(2): false, living.Namespace(1): true} {
+		_, err := os.Stat("/run/netns/" + name)
+		if got := err == nil; got != want {
+			t.Errorf("namespace %s is there: %v, want %v", name, got, want)
+		}
 	}
 }

@@ -23,18 +23,23 @@ type Subnet struct {
 func ClaimSubnet() (*Subnet, error) {
 	for range 200 {
 		// 127.0 is left to people, 127.53 to resolvers.
-		s := &Subnet{second: 64 + rand.IntN(128), third: rand.IntN(256)}
-		lock, err := net.Listen("tcp4", fmt.Sprintf("%s:%d", s.Addr(254), lockPort)) //nolint:noctx // binds, waits for nobody
+		s, err := claim(64+rand.IntN(128), rand.IntN(256))
 		if errors.Is(err, syscall.EADDRINUSE) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("claim loopback subnet: %w", err)
 		}
-		s.lock = lock
 		return s, nil
 	}
 	return nil, errors.New("claim loopback subnet: 200 tries met only subnets that other labs hold")
+}
+
+func claim(second, third int) (*Subnet, error) {
+	s := &Subnet{second: second, third: third}
+	lock, err := net.Listen("tcp4", fmt.Sprintf("%s:%d", s.Addr(254), lockPort)) //nolint:noctx // binds, waits for nobody
+	s.lock = lock
+	return s, err
 }
 
 // Addr is the subnet's address with this last byte, 1 to 253 for any use; 254 is
