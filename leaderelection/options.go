@@ -42,6 +42,9 @@ type Options struct {
 	StopTime time.Duration
 	// StopsFirst as in Config.
 	StopsFirst bool
+	// UsesRun says that the program elects by Run: the elector's durations are no part
+	// of what the session timeout must allow for.
+	UsesRun bool
 	// Root of all nodes.
 	Root string
 	// AuthFile holds SCHEME:CREDENTIAL on one line, as digest:user:password.
@@ -139,7 +142,7 @@ func (o *Options) validate(c *config.LeaderElectionConfiguration, flag func(stri
 		errs = append(errs, field.Invalid(own("tick"), o.Tick.String(), "tick and session timeout must be greater than zero, and the stop time not less"))
 		return errs
 	}
-	if !o.StopsFirst && o.StopTime >= c.RenewDeadline.Duration {
+	if !o.StopsFirst && !o.UsesRun && o.StopTime >= c.RenewDeadline.Duration {
 		errs = append(errs, field.Invalid(own("stop-time"), o.StopTime.String(), fmt.Sprintf("must be less than --leader-elect-renew-deadline, %v, in which the lock is released", c.RenewDeadline.Duration)))
 	}
 	session := SessionConfig{Servers: "x", Timeout: o.SessionTimeout, Tick: o.Tick, Root: o.Root}
@@ -148,11 +151,15 @@ func (o *Options) validate(c *config.LeaderElectionConfiguration, flag func(stri
 		return errs
 	}
 	cfg := Config{RenewDeadline: c.RenewDeadline.Duration, RetryPeriod: c.RetryPeriod.Duration, StopTime: o.StopTime}
-	b := budget{timeout: o.SessionTimeout, tick: o.Tick, interval: session.RenewInterval, reserve: reserveOf(&cfg, false)}
+	b := budget{timeout: o.SessionTimeout, tick: o.Tick, interval: session.RenewInterval, reserve: reserveOf(&cfg, o.UsesRun)}
 	if err := b.check(); err != nil {
+		elector := "--leader-elect-retry-period + --leader-elect-renew-deadline + "
+		if o.UsesRun {
+			elector = ""
+		}
 		errs = append(errs, field.Invalid(own("session-timeout"), o.SessionTimeout.String(), fmt.Sprintf(
-			"must be at least %v = --leader-elect-retry-period + --leader-elect-renew-deadline + --%sstop-time + three proofs of %v + --%stick; lengthen it, or shorten the others, which costs nothing: renewals ask nobody",
-			b.need(), flagPrefix, b.interval, flagPrefix)))
+			"must be at least %v = %s--%sstop-time + three proofs of %v + --%stick; lengthen it, or shorten the others, which costs nothing: renewals ask nobody",
+			b.need(), elector, flagPrefix, b.interval, flagPrefix)))
 	}
 	return errs
 }

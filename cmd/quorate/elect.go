@@ -14,10 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
-	componentconfig "k8s.io/component-base/config"
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	"k8s.io/klog/v2"
@@ -39,6 +37,11 @@ COMMAND finds in its environment:
   QUORATE_IDENTITY        who leads, as others see it
   QUORATE_FENCING_TOKEN   a number that grows with every term
 
+With ZooKeeper the next one runs its command some milliseconds after this one gave the
+leadership back, and after a crash when the session timeout and one and a half ticks
+have passed at most: 13 s by default. With Leases, as long after as client-go's elector
+takes with the durations of the flags.
+
 It gets every signal that this process gets, SIGKILL and SIGSTOP apart. What it leaves
 behind when it ends is killed; then the leadership is given back at once.
 
@@ -49,63 +52,15 @@ came while standing by; and
   126   COMMAND cannot be run
   127   COMMAND was not found`
 
-// electionOptions are the flags of all that touches an election.
-type electionOptions struct {
-	store      *leaderelection.Options
-	election   componentconfig.LeaderElectionConfiguration
-	kubeconfig string
-	logging    *logsapi.LoggingConfiguration
-}
-
-func newElectionOptions() *electionOptions {
-	o := &electionOptions{store: leaderelection.NewOptions(), logging: logsapi.NewLoggingConfiguration()}
-	o.store.StopsFirst = true // the lock is given back when the command is gone
-	o.election = componentconfig.LeaderElectionConfiguration{
-		LeaderElect: true, ResourceLock: leaderelection.ZooKeeper, ResourceNamespace: metav1.NamespaceDefault,
-		LeaseDuration: metav1.Duration{Duration: leaderelection.DefaultLeaseDuration},
-		RenewDeadline: metav1.Duration{Duration: leaderelection.DefaultRenewDeadline},
-		RetryPeriod:   metav1.Duration{Duration: leaderelection.DefaultRetryPeriod},
-	}
-	return o
-}
-
-func (o *electionOptions) addFlags(cmd *cobra.Command) {
-	fs := cmd.Flags()
-	o.store.AddFlags(fs, &o.election)
-	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "how to reach the API server, for leases; without it the pod's service account is used")
-	logsapi.AddFlags(o.logging, fs)
-	for _, hidden := range []string{"leader-elect", "leader-elect-zookeeper-seal-lease"} {
-		_ = fs.MarkHidden(hidden)
-	}
-}
-
-// validate reports all problems. With ZooKeeper the elector's own durations are no
-// part of the budget, since the command is stopped by the term's end, not by the
-// elector.
-func (o *electionOptions) validate() error {
-	c := o.election
-	switch c.ResourceLock {
-	case leaderelection.LeasesAndZooKeeper:
-		return fmt.Errorf("--leader-elect-resource-lock: %s is for programs that elect by themselves: choose one store", c.ResourceLock)
-	case leaderelection.ZooKeeper:
-		c.RenewDeadline.Duration, c.RetryPeriod.Duration = 200*time.Millisecond, 100*time.Millisecond
-	}
-	return o.store.Validate(&c)
-}
-
-func (o *electionOptions) leases() (*kubernetes.Clientset, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("find the API server: %w", err)
-	}
-	// As client-go does: one request must not take the whole renew deadline.
-	config.Timeout = o.election.RenewDeadline.Duration / 2
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("make a client of the API server: %w", err)
-	}
-	return client, nil
-}
+// Defaults of elect with ZooKeeper. The session timeout leaves the command its stop
+// time, and the proofs five seconds in which none comes through. The elector's durations
+// ask nobody there; with Leases they are client-go's own.
+const (
+	electSessionTimeout = 10 * time.Second
+	electLeaseDuration  = 3 * time.Second
+	electRenewDeadline  = 2 * time.Second
+	electRetryPeriod    = 500 * time.Millisecond
+)
 
 type electOptions struct {
 	*electionOptions
@@ -113,7 +68,12 @@ type electOptions struct {
 }
 
 func newElect() *cobra.Command {
-	o := &electOptions{electionOptions: newElectionOptions()}
+	return newElectFlags(&electOptions{electionOptions: newElectionOptions()})
+}
+
+// newElectFlags binds options to the command's flags.
+func newElectFlags(o *electOptions) *cobra.Command {
+	o.store.UsesRun, o.store.SessionTimeout = true, electSessionTimeout
 	cmd := &cobra.Command{
 		Use:   "elect [flags] -- COMMAND [ARGUMENT...]",
 		Short: "Run a command while leading, and only then",
@@ -125,17 +85,50 @@ func newElect() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, command []string) error {
+			o.setDefaults(cmd.Flags())
 			code, err := o.run(cmd.Context(), command)
 			return withCode(code, err)
 		},
 	}
 	o.addFlags(cmd)
 	fs := cmd.Flags()
+	fs.Lookup("leader-elect-resource-lock").Usage = fmt.Sprintf("Where the election is held: %q or %q.", leaderelection.Leases, leaderelection.ZooKeeper)
+	for name, d := range o.durations() {
+		fs.Lookup(name).Usage += fmt.Sprintf(" With ZooKeeper, where this asks nobody, the default is %v.", d.ofZooKeeper)
+	}
 	fs.StringVar(&o.identity, "identity", "", "name of this candidate for people; default: the host's")
 	fs.StringVar(&o.healthBindAddress, "health-bind-address", "", "host:port of /healthz, /readyz and /metrics; empty: not served")
 	fs.SetInterspersed(false) // flags end where the command begins
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(wrapper.CodeFailed, err) })
 	return cmd
+}
+
+// electorDuration is one that a flag sets.
+type electorDuration struct {
+	value       *metav1.Duration
+	ofZooKeeper time.Duration
+}
+
+func (o *electOptions) durations() map[string]electorDuration {
+	return map[string]electorDuration{
+		"leader-elect-lease-duration": {&o.election.LeaseDuration, electLeaseDuration},
+		"leader-elect-renew-deadline": {&o.election.RenewDeadline, electRenewDeadline},
+		"leader-elect-retry-period":   {&o.election.RetryPeriod, electRetryPeriod},
+	}
+}
+
+// setDefaults that depend on the store. Durations belong together: who sets one
+// sets them all.
+func (o *electOptions) setDefaults(fs *pflag.FlagSet) {
+	all := o.durations()
+	for name := range all {
+		if fs.Changed(name) || o.election.ResourceLock != leaderelection.ZooKeeper {
+			return
+		}
+	}
+	for _, d := range all {
+		d.value.Duration = d.ofZooKeeper
+	}
 }
 
 // run is elect until the command has ended and the lock is given back.
@@ -185,8 +178,11 @@ func (o *electOptions) complete() error {
 		}
 		o.identity = host
 	}
+	if err := o.validate(); err != nil {
+		return err
+	}
 	logs.InitLogs()
-	return errors.Join(logsapi.ValidateAndApply(o.logging, nil), o.validate())
+	return logsapi.ValidateAndApply(o.logging, nil)
 }
 
 // candidacy in the store that was chosen, and what to do after it.

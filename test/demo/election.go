@@ -83,8 +83,6 @@ func newElection(s *stage, ensemble *lab.Ensemble) *election {
 func (e *election) start(ctx context.Context, name string) error {
 	args := append([]string{
 		"elect", "--identity=" + name, "--leader-elect-resource-name=manager", "--leader-elect-zookeeper-stop-time=1s",
-		// These ask nobody. A standby that has just seen a change looks again after the last, or up to 2.2 times that.
-		"--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s", "--leader-elect-retry-period=500ms",
 	}, e.store...)
 	p, err := lab.StartProcess(ctx, lab.ProcessConfig{
 		Name: "elect-" + name, Path: e.s.cluster.binary, LogDir: e.s.cluster.Logs(), Args: append(append(args, "--"), e.command...),
@@ -122,7 +120,7 @@ func (e *election) crash(ctx context.Context, leader elected) (elected, error) {
 	}
 	e.s.out.say("Nothing of its manager was left after %s. The next one ran after %s: when the session ended that",
 		short(gone), good.Render(short(taken)))
-	e.s.out.say("ZooKeeper keeps for who is not heard, %s here, 30s by default. A Lease with client-go's defaults (15s, 10s, 2s)", electionSession)
+	e.s.out.say("ZooKeeper keeps for who is not heard, %s here, 10s by default. A Lease with client-go's defaults (15s, 10s, 2s)", electionSession)
 	e.s.out.say("takes 13 to 24 s, by arithmetic, not measured here: 15 s after a standby saw the last renewal, at its next try.")
 	return next, nil
 }
