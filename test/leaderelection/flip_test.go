@@ -49,7 +49,7 @@ func controllerManager(ctx context.Context, kubeconfig *rest.Config, args []stri
 func TestFlagFlipsTheStore(t *testing.T) {
 	together(t)
 	cp, e := planes.get(t), ensembles.get(t)
-	common := []string{"--leader-elect-zookeeper-servers=" + e.Connect(), "--leader-elect-zookeeper-session-timeout=8s",
+	common := []string{"--leader-elect-zookeeper-servers=" + e.Connect(), "--leader-elect-zookeeper-session-timeout=1m",
 		"--leader-elect-zookeeper-tick=500ms", "--leader-elect-zookeeper-stop-time=500ms"}
 	leads := func(kind string) {
 		t.Helper()
