@@ -66,7 +66,13 @@ var settled = time.Unix(5000, 0)
 // startPlacer runs a placer whose doubts about the time before it have passed.
 func startPlacer(t *testing.T, k *known, w *world, poker Poker) *Placer {
 	t.Helper()
-	p := NewPlacer(PlacerConfig{Membership: k, Poker: poker, Seen: 20 * time.Millisecond, Now: func() time.Time { return settled }})
+	return startPlacerOn(t, k, k, w, poker)
+}
+
+// startPlacerOn asks m, which tells of what k is shown.
+func startPlacerOn(t *testing.T, m Membership, k *known, w *world, poker Poker) *Placer {
+	t.Helper()
+	p := NewPlacer(PlacerConfig{Membership: m, Poker: poker, Seen: 20 * time.Millisecond, Now: func() time.Time { return settled }})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()

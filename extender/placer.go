@@ -95,6 +95,9 @@ func (p *Placer) Run(ctx context.Context) error {
 func (p *Placer) follow(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	// What was heard first, the snapshot after it: it shows all of that. The other way
+	// round, what comes in between is followed in the snapshot before it, and never again.
+	changed := p.heard.take()
 	s, now := p.config.Membership.Snapshot(), p.config.Now()
 	if s == nil {
 		return
@@ -104,7 +107,7 @@ func (p *Placer) follow(ctx context.Context) {
 		p.ledger.Doubt(now, s.Ensembles())
 		klog.FromContext(ctx).Info("Placing voters from now on", "doubtUntil", now.Add(p.ledger.timing.late()))
 	}
-	for key := range p.heard.take() {
+	for key := range changed {
 		if e, ok := s.Get(key); ok {
 			p.ledger.See(now, e)
 			p.poke(e)

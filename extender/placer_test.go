@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
+
+	"github.com/quorate/quorate/ensemble/membership"
 )
 
 // A pod that the scheduler heard of first is waited for.
@@ -27,6 +30,36 @@ func TestFilterAwaitsPod(t *testing.T) {
 	if a := <-answers; a.Outcome != Placed {
 		t.Errorf("got %v %s, want placed", a.Outcome, a.Message)
 	}
+}
+
+// overtaking is a Membership that shows another world right after it was asked.
+type overtaking struct {
+	known
+	next atomic.Pointer[world]
+}
+
+func (o *overtaking) Snapshot() *membership.Snapshot {
+	s := o.known.Snapshot()
+	if w := o.next.Swap(nil); w != nil {
+		o.show(w)
+	}
+	return s
+}
+
+// What is shown while the placer follows what came before is followed, too: a pod
+// that was bound in between holds nothing more.
+func TestFollowsWhatComesMeanwhile(t *testing.T) {
+	w := threeZones()
+	o := &overtaking{}
+	p := startPlacerOn(t, o, &o.known, w, nil)
+	if a := p.Filter(t.Context(), askFor(w, "zk-0").Pod, []string{"a1"}); a.Outcome != Placed {
+		t.Fatalf("got %v %s, want placed", a.Outcome, a.Message)
+	}
+	bound := w.clone()
+	bound.pods["zk-0"].node = "a1"
+	o.next.Store(bound)
+	p.heard.hear(nil, nil)
+	await(t, func() bool { held, _, _ := p.Holds(); return held == 0 })
 }
 
 // A pod with the request that no Ensemble selects may be ahead of its Ensemble; an
