@@ -13,7 +13,7 @@ import (
 // every half tick, and from a session that moves to another follower.
 type world struct {
 	timeout, tick time.Duration
-	phase         time.Duration // of the ping replies
+	phase         time.Duration // of the ping replies, less than half a tick
 	moves         time.Duration // when the follower dies and the client finds another
 	writes        []time.Duration
 }
@@ -24,7 +24,7 @@ func drawWorld(t *rapid.T) world {
 	}
 	w := world{tick: ms("tick", 10, 100)}
 	w.timeout = w.tick * time.Duration(rapid.IntRange(2, 20).Draw(t, "ticks"))
-	w.phase = ms("phase", 0, 49)
+	w.phase = ms("phase", 0, 49) % (w.tick / 2) // the first reply is no later than any other
 	w.moves = ms("moves", 0, 1000)
 	at := time.Duration(0)
 	for range rapid.IntRange(0, 20).Draw(t, "n") {
