@@ -81,6 +81,7 @@ func cluster(members []*etcdMember) string {
 // Three members and a learner: who leads, who votes; a member that hangs,
 // and a cluster that lost its majority.
 func TestEtcd(t *testing.T) {
+	t.Parallel()
 	all := newEtcd(t, 4)
 	voters := all[:3]
 	for _, m := range voters {

@@ -40,10 +40,13 @@ func members(e *lab.Ensemble) []probe.Target {
 	var targets []probe.Target
 	for _, s := range e.Servers() {
 		host, _, _ := net.SplitHostPort(s.Addr())
-		name := fmt.Sprintf("zk-%d", s.ID()-1)
-		targets = append(targets, probe.Target{Name: name, UID: types.UID(name), IP: netip.MustParseAddr(host), Ready: true})
+		targets = append(targets, target(fmt.Sprintf("zk-%d", s.ID()-1), host))
 	}
 	return targets
+}
+
+func target(name, host string) probe.Target {
+	return probe.Target{Name: name, UID: types.UID(name), IP: netip.MustParseAddr(host), Ready: true}
 }
 
 // look asks all of them, in five seconds at most: the machine may be busy.
@@ -83,27 +86,29 @@ func three(v *probe.View) bool { return v.Known && v.Synced.Len() == 3 && v.Doub
 // Whatever the servers let us ask, the same is found: who leads, who votes, who is
 // which server, and what a loss would leave.
 func TestZooKeeperSources(t *testing.T) {
+	t.Parallel()
+	ensembles := map[string]*lab.Ensemble{
+		"*":    startZooKeeper(t, lab.ZooKeeperConfig{Voters: 3, Observers: 1}),
+		"srvr": startZooKeeper(t, lab.ZooKeeperConfig{Voters: 3, Observers: 1, Whitelist: "srvr"}), // ZooKeeper's default
+	}
 	cases := map[string]struct {
-		config lab.ZooKeeperConfig
-		source string
-		settle time.Duration // told, or the default
+		whitelist string
+		admin     int32
+		source    string
+		settle    time.Duration // told, or the default
 	}{
-		"AdminServer":             {lab.ZooKeeperConfig{Voters: 3, Observers: 1}, "AdminServer", 5 * time.Second},
-		"mntr":                    {lab.ZooKeeperConfig{Voters: 3, Observers: 1, NoAdmin: true}, "mntr", 5 * time.Second},
-		"srvr, nothing else":      {lab.ZooKeeperConfig{Voters: 3, Observers: 1, NoAdmin: true, Whitelist: "srvr"}, "srvr", 10 * time.Second},
-		"AdminServer, srvr alone": {lab.ZooKeeperConfig{Voters: 3, Whitelist: "srvr"}, "AdminServer", 10 * time.Second},
+		"AdminServer":             {"*", 8080, "AdminServer", 5 * time.Second},
+		"mntr":                    {"*", 0, "mntr", 5 * time.Second},
+		"srvr, nothing else":      {"srvr", 0, "srvr", 10 * time.Second},
+		"AdminServer, srvr alone": {"srvr", 8080, "AdminServer", 10 * time.Second},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			e := startZooKeeper(t, c.config)
-			p := &probe.ZooKeeper{ClientPort: 2181}
-			if !c.config.NoAdmin {
-				p.AdminPort = 8080
-			}
+			e := ensembles[c.whitelist]
 			targets := members(e)
 			// The first answers of a cold AdminServer come too late: the next source is
 			// believed for that time.
-			v := await(t, p, targets, probe.Rules{}, "all in sync, through the best source", func(v *probe.View) bool {
+			v := await(t, &probe.ZooKeeper{ClientPort: 2181, AdminPort: c.admin}, targets, probe.Rules{}, "all in sync, through the best source", func(v *probe.View) bool {
 				return three(v) && !slices.ContainsFunc(v.Members, func(m probe.Member) bool { return m.Answer.Source != c.source })
 			})
 			if !v.Live || v.Voters().Len() != 3 || v.Size() != 2 || v.Changing || len(v.Strangers) != 0 || v.Settle != c.settle {
@@ -132,6 +137,7 @@ func TestZooKeeperSources(t *testing.T) {
 // A follower that hangs is unseen, not gone; one that was killed and comes back is
 // in sync again; with its leader gone the ensemble finds another one.
 func TestZooKeeperThroughFaults(t *testing.T) {
+	t.Parallel()
 	e := startZooKeeper(t, lab.ZooKeeperConfig{Voters: 3})
 	p := &probe.ZooKeeper{ClientPort: 2181, AdminPort: 8080}
 	targets := members(e)
@@ -170,26 +176,4 @@ func TestZooKeeperThroughFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, p, targets, probe.Rules{}, "all back", three)
-}
-
-// Groups and weights are read from the servers: a quorum is a majority of weight in
-// a majority of groups.
-func TestZooKeeperGroups(t *testing.T) {
-	subnet, err := lab.ClaimSubnet()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { subnet.Close() })
-	var c lab.ZooKeeperConfig
-	for id := 1; id <= 3; id++ {
-		c.Members = append(c.Members, lab.ZooKeeperMember{ID: id, Host: subnet.Addr(id), Group: 1, Weight: map[int]int{1: 3, 2: 1, 3: 1}[id]})
-	}
-	e := startZooKeeper(t, c)
-	v := await(t, &probe.ZooKeeper{ClientPort: 2181, AdminPort: 8080}, members(e), probe.Rules{}, "all in sync", three)
-	if got := v.Without(quorum.SetOf(1, 2), 0); got != quorum.Safe {
-		t.Errorf("the heavy one alone: %s, want Safe", got)
-	}
-	if got := v.Without(quorum.SetOf(0), 0); got != quorum.Unsafe {
-		t.Errorf("without the heavy one: %s, want Unsafe", got)
-	}
 }
