@@ -71,6 +71,9 @@ func sequence(name string) (n int32, ok bool) {
 		return 0, false
 	}
 	i := strings.LastIndexByte(name, '-')
+	if name[i-1] == '-' {
+		i-- // it has wrapped around, and has a sign
+	}
 	v, err := strconv.ParseInt(name[i+1:], 10, 32)
 	return int32(v), err == nil
 }

@@ -15,6 +15,7 @@ import (
 type server struct {
 	net.Listener
 	timeout  time.Duration
+	zxid     uint64 // of every answer; go-zookeeper notes it, unless it is 0
 	accepted atomic.Int32
 	hang     atomic.Bool // accept, and say nothing
 	expire   atomic.Bool // say that the session is over
@@ -34,7 +35,7 @@ func serve(t *testing.T, timeout time.Duration) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{Listener: l, timeout: timeout, next: 1000}
+	s := &server{Listener: l, timeout: timeout, zxid: 1, next: 1000}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -131,7 +132,7 @@ func (s *server) reply(c net.Conn, session int64, p []byte) bool {
 		}
 	}
 	head := binary.BigEndian.AppendUint32(nil, xid)
-	head = binary.BigEndian.AppendUint64(head, 1)
+	head = binary.BigEndian.AppendUint64(head, s.zxid)
 	head = binary.BigEndian.AppendUint32(head, uint32(code))
 	send(c, append(head, make([]byte, 128)...))
 	return true
