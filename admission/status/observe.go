@@ -116,6 +116,9 @@ func Quorate(e *v1alpha1.Ensemble, v *probe.View) metav1.Condition {
 	case v.Without(0, 0) == quorum.Safe:
 		c.Status, c.Reason = metav1.ConditionTrue, ReasonInSync
 		c.Message = fmt.Sprintf("%d of %d voters are in sync; a quorum is %d", v.Synced.Len()-v.Doubt, voters, v.Size())
+		if why := indispensable(e, v); why != "" {
+			c.Message += "; " + why
+		}
 	case voters > 0 && !v.System.Quorum(v.Synced|v.Unseen):
 		c.Status, c.Reason = metav1.ConditionFalse, ReasonLost
 		c.Message = fmt.Sprintf("at most %d of %d voters are in sync; a quorum is %d: %s", (v.Synced | v.Unseen).Len(), voters, v.Size(), ailing(v))
@@ -125,6 +128,20 @@ func Quorate(e *v1alpha1.Ensemble, v *probe.View) metav1.Condition {
 		c.Message = fmt.Sprintf("%d of %d voters are seen in sync; a quorum is %d: %s", max(0, v.Synced.Len()-v.Doubt), voters, v.Size(), ailing(v))
 	}
 	return c
+}
+
+// indispensable says why no member may ever be evicted, though all are in sync, and
+// the way out; it is empty where one may.
+func indispensable(e *v1alpha1.Ensemble, v *probe.View) string {
+	spare := int(e.Spec.Disruption.Spare)
+	switch best := v.System.Spare(v.Voters()); {
+	case best > spare:
+		return ""
+	case best > 0:
+		return fmt.Sprintf("none of them may be evicted, though all are in sync: it can lose %d, and spec.disruption.spare is %d; lower that, or add voters", best, spare)
+	default:
+		return "none of them may be evicted, though all are in sync: it can lose none; add voters, of which three can lose one"
+	}
 }
 
 // ailing says who is not in sync, and why.

@@ -136,6 +136,33 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+// An ensemble that can spare nobody at its best is told so at once, not at its first
+// drain.
+func TestWhoCanSpareNobodyIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		words, want string
+		spare       int32
+	}{
+		"two":            {"leader follower", "it can lose none; add voters", 0},
+		"one":            {"leader", "it can lose none; add voters", 0},
+		"three":          {"leader follower follower", "", 0},
+		"three, spare 1": {"leader follower follower", "it can lose 1, and spec.disruption.spare is 1; lower that", 1},
+		"five, spare 1":  {"leader follower follower follower follower", "", 1},
+		"five, one away": {"leader follower follower follower silent", "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := len(strings.Fields(c.words))
+			e, pods := ensemble(n, n)
+			e.Spec.Disruption.Spare = c.spare
+			v := view(e, pods, c.words)
+			got := Quorate(e, &v)
+			if told := strings.Contains(got.Message, "none of them may be evicted"); got.Status != metav1.ConditionTrue || told != (c.want != "") || !strings.Contains(got.Message, c.want) {
+				t.Errorf("got %s %q, want it to say %q", got.Status, got.Message, c.want)
+			}
+		})
+	}
+}
+
 // A voter whose pod is gone stays, so that placement still counts it where it was
 // known; one that left the configuration does not.
 func TestObserveKeepsAbsentVoters(t *testing.T) {

@@ -215,6 +215,9 @@ func (r *Reconciler) tell(e *v1alpha1.Ensemble, rhythm *rhythm, v *probe.View) {
 	case c.Status == metav1.ConditionTrue && before == string(metav1.ConditionFalse):
 		r.event(e, corev1.EventTypeNormal, "QuorumRestored", "Examine", "%s", c.Message)
 	}
+	if why := indispensable(e, v); why != "" && c.Status == metav1.ConditionTrue && before != string(c.Status) {
+		r.event(e, corev1.EventTypeWarning, "NoMemberMayGo", "Examine", "%s", c.Message)
+	}
 }
 
 func (r *Reconciler) event(e *v1alpha1.Ensemble, kind, reason, action, note string, args ...any) {
