@@ -97,7 +97,12 @@ func partTheLeadersServer(t *testing.T, a *arena, leader *wrapped) func() {
 	}
 	a.awaitLeader(t, monotonic()+int64(short)) // it has moved, and goes on
 	check(t, a.network.PartPeers(t.Context(), follower.ID()))
-	return func() {}
+	return func() {
+		check(t, a.network.JoinPeers(t.Context(), follower.ID()))
+		for _, c := range a.candidates {
+			check(t, c.links.All((*lab.Link).Restore))
+		}
+	}
 }
 
 func init() {
@@ -163,6 +168,15 @@ func controlTimeless() error {
 // controlReader keeps the time well, and counts it from reads of its own node. Any
 // server answers those, one that is cut off from the others, too.
 func controlReader() error {
+	for {
+		if err := readerTerm(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+}
+
+// readerTerm is one term, in a session of its own.
+func readerTerm() error {
 	conn, _, err := zk.Connect(strings.Split(os.Getenv("SERVERS"), ","), chaosTimeout, zk.WithLogger(quietly{}))
 	if err != nil {
 		return err
@@ -178,7 +192,7 @@ func controlReader() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
-		for interval := time.NewTicker(100 * time.Millisecond); ; <-interval.C {
+		for interval := time.NewTicker(100 * time.Millisecond); ctx.Err() == nil; <-interval.C {
 			sent := monotonic()
 			_, stat, err := conn.Exists("/" + os.Getenv("ROLE"))
 			switch {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -194,6 +195,7 @@ func TestElectRunsOneAtATime(t *testing.T) {
 	for _, name := range []string{"ann", "bob", "cyd"} {
 		r.enter(t, name)
 	}
+	shown := r.watchLeaders(t)
 	terms := 0
 	fault := func(name string, do func(t *testing.T, e entry, w *wrapped)) {
 		t.Run(name, func(t *testing.T) {
@@ -210,7 +212,8 @@ func TestElectRunsOneAtATime(t *testing.T) {
 			}
 		}
 	}
-	_, leader := r.next(t, 0)
+	first, leader := r.next(t, 0)
+	awaitShown(t, shown, first)
 	for _, w := range r.copies {
 		w.wantHealth(t, w == leader)
 	}
@@ -245,6 +248,32 @@ func TestElectRunsOneAtATime(t *testing.T) {
 		r.wantCode(t, w, 124)
 	})
 	wantGrowing(t, journal(r.dir))
+	all := journal(r.dir)
+	awaitShown(t, shown, all[len(all)-1]) // by the same process, which has gone on
+}
+
+// awaitShown waits until a line names a term's leader and token.
+func awaitShown(t *testing.T, shown func() string, e entry) {
+	t.Helper()
+	await(t, "quorate leaders --watch to show the term of "+e.Identity, func() bool {
+		return slices.ContainsFunc(strings.Split(shown(), "\n"), func(line string) bool {
+			return strings.Contains(line, e.Identity) && strings.Contains(line, fmt.Sprint(e.Token))
+		})
+	})
+}
+
+// watchLeaders starts quorate leaders --watch, and returns what tells all that it has
+// shown.
+func (r *room) watchLeaders(t *testing.T) func() string {
+	t.Helper()
+	watch := must(lab.StartProcess(t.Context(), lab.ProcessConfig{
+		Name: "watch", Path: quorate, LogDir: r.dir, Args: []string{
+			"leaders", "work", "--watch", "--interval=20ms",
+			"--leader-elect-zookeeper-servers", r.ensemble.Connect(), "--leader-elect-zookeeper-tick", tick.String(),
+		},
+	}))(t)
+	closeAfter(t, watch)
+	return func() string { return string(must(os.ReadFile(watch.Log()))(t)) }
 }
 
 func check(t testing.TB, err error) {
