@@ -56,7 +56,7 @@ func (l *Leases) heard() {
 func (l *Leases) Run(ctx context.Context, work func(context.Context, Term)) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	t := &leaseTerm{proven: make(chan struct{}), leases: l, Interface: &resourcelock.LeaseLock{
+	t := &leaseTerm{proven: make(chan struct{}), leases: l, depose: func() { stop(errDeposed) }, Interface: &resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: l.Namespace, Name: l.Name},
 		Client:     l.Client,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: l.Identity},
@@ -67,18 +67,15 @@ func (l *Leases) Run(ctx context.Context, work func(context.Context, Term)) erro
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				defer close(returned)
-				defer stop(nil)
-				defer context.AfterFunc(ctx, func() { t.lose(context.Cause(ctx)) })()
+				t.begin(ctx)
 				if t.readToken(ctx) {
 					work(ctx, t)
 				}
-			},
-			OnStoppedLeading: func() {},
-			OnNewLeader: func(identity string) {
-				if identity != t.Identity() && t.begun() {
-					stop(errDeposed) // client-go would go on until its renew deadline
+				if ctx.Err() == nil {
+					stop(nil) // else it is known already why the term is over
 				}
 			},
+			OnStoppedLeading: func() {},
 		},
 	})
 	if err != nil {
@@ -105,19 +102,25 @@ func (l *Leases) Run(ctx context.Context, work func(context.Context, Term)) erro
 type leaseTerm struct {
 	resourcelock.Interface
 	leases *Leases
+	depose func()
 
 	mu       sync.Mutex // guards below
 	deadline time.Time
 	token    int64
 	proven   chan struct{}
-	err      error
+	work     context.Context // ends with the term; nil until it begins
 }
 
-// Get implements resourcelock.Interface.
+// Get implements resourcelock.Interface. That another holds what we held ends the
+// term here: client-go would go on until its renew deadline, and tells of a holder
+// some time after it was read, perhaps when that is no more.
 func (t *leaseTerm) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
 	record, raw, err := t.Interface.Get(ctx)
 	if err == nil {
 		t.leases.heard()
+		if record.HolderIdentity != t.Identity() && t.begun() {
+			t.depose()
+		}
 	}
 	return record, raw, err
 }
@@ -188,10 +191,10 @@ func (t *leaseTerm) release(ctx context.Context) {
 	}
 }
 
-func (t *leaseTerm) lose(why error) {
+func (t *leaseTerm) begin(work context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.err = why
+	t.work = work
 }
 
 func (t *leaseTerm) begun() bool { return !t.Deadline().IsZero() }
@@ -217,9 +220,13 @@ func (t *leaseTerm) Proven() <-chan struct{} {
 	return t.proven
 }
 
-// Err implements Term.
+// Err implements Term. It is read from the context of the work, so that whoever sees
+// that end knows why.
 func (t *leaseTerm) Err() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.err
+	if t.work == nil {
+		return nil
+	}
+	return context.Cause(t.work)
 }
