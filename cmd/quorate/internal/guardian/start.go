@@ -107,15 +107,23 @@ func (g *Guarded) Signal(s syscall.Signal) { g.tell(signalLine, int64(s)) }
 // deadline.
 func (g *Guarded) Stop() { g.tell(stopLine, 0) }
 
-// tell says something to a guardian. If that is gone, or its pipe is full because
-// it is stuck, watch deals with it.
+// tell says something to a guardian, and never waits: if that is gone, or its pipe is
+// full because it is stuck, watch deals with it.
 func (g *Guarded) tell(verb string, value int64) {
+	line := fmt.Appendf(nil, "%s %d\n", verb, value)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := g.commands.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+	pipe, err := g.commands.SyscallConn()
+	if err != nil {
 		return
 	}
-	_ = send(g.commands, verb, value)
+	_ = pipe.Write(func(fd uintptr) bool {
+		_, err := syscall.Write(int(fd), line) // a line goes into a pipe whole or not at all
+		for errors.Is(err, syscall.EINTR) {
+			_, err = syscall.Write(int(fd), line)
+		}
+		return true
+	})
 }
 
 // Gone is closed when nothing of the command is left.

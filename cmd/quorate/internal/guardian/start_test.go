@@ -6,8 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -33,9 +35,9 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	soon   = 6 * time.Second // a deadline that a test waits for
-	never  = time.Hour       // one that it must not need
-	margin = 3 * time.Second // what the machine may be late
+	soon   = margin + grace + 500*time.Millisecond // a deadline that a test waits for
+	never  = time.Hour                             // one that it must not need
+	margin = 8 * time.Second                       // what the machine may be late
 	grace  = time.Second
 )
 
@@ -46,19 +48,23 @@ func config(deadline time.Duration, command ...string) Config {
 	}
 }
 
-// wrap is a wrapper with one feed: what remains of its deadline is its first
-// argument. It says when the command is gone.
+// wrap is a wrapper with one feed, when a line is said to it: what remains of its
+// deadline then is its first argument. It says when the command is gone.
 func wrap(args []string) int {
 	deadline, err := time.ParseDuration(args[0])
 	if err != nil {
 		return 1
 	}
-	g, err := Start(config(deadline, args[1:]...))
+	g, err := Start(config(never, args[1:]...))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	fmt.Println("started", g.guardian.Process.Pid)
+	if !bufio.NewScanner(os.Stdin).Scan() {
+		return 1
+	}
+	g.Feed(time.Now().Add(deadline))
+	fmt.Println("fed", g.guardian.Process.Pid)
 	<-g.Gone()
 	return g.Exit().Code()
 }
@@ -185,11 +191,12 @@ func TestExitCodes(t *testing.T) {
 
 func TestUnfedFamilyIsGoneBeforeTheDeadline(t *testing.T) {
 	dir := t.TempDir()
-	c := config(soon, "sh", "-c", family, dir)
-	g := start(t, c)
+	g := start(t, config(never, "sh", "-c", family, dir))
 	all := pids(t, dir)
+	deadline := time.Now().Add(soon)
+	g.Feed(deadline)
 	awaitGone(t, g)
-	if late := time.Since(c.Deadline); late > 0 {
+	if late := time.Since(deadline); late > 0 {
 		t.Errorf("gone %v after the deadline", late)
 	}
 	wantNone(t, all)
@@ -197,11 +204,14 @@ func TestUnfedFamilyIsGoneBeforeTheDeadline(t *testing.T) {
 
 func TestFeedingKeepsItAlive(t *testing.T) {
 	dir := t.TempDir()
-	c := config(soon, "sh", "-c", family, dir)
+	c := config(never, "sh", "-c", family, dir)
+	c.Margin = time.Second
 	g := start(t, c)
 	all := pids(t, dir)
+	deadline := time.Now().Add(6 * time.Second)
+	g.Feed(deadline)
 	g.Feed(time.Now().Add(never))
-	await(t, "the first deadline to pass", func() bool { return time.Now().After(c.Deadline) })
+	await(t, "the first deadline to pass", func() bool { return time.Now().After(deadline) })
 	for name, pid := range all {
 		if !alive(pid) {
 			t.Errorf("the %s was killed although its deadline had moved", name)
@@ -210,6 +220,49 @@ func TestFeedingKeepsItAlive(t *testing.T) {
 	g.Feed(time.Now())
 	awaitGone(t, g)
 	wantNone(t, all)
+}
+
+// What is said to a guardian that listens reaches it, however busy the machine is.
+func TestNothingSaidIsLost(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	done := make(chan struct{})
+	var busy sync.WaitGroup
+	for range 2 * runtime.GOMAXPROCS(0) {
+		busy.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	g, heard := &Guarded{commands: write}, bufio.NewScanner(read)
+	for range 20 {
+		const batch = 500 // fits into the pipe
+		for i := range batch {
+			g.tell(signalLine, int64(i))
+		}
+		g.tell(stopLine, -1)
+		for i := range batch {
+			if want := fmt.Sprintf("%s %d", signalLine, i); !heard.Scan() || heard.Text() != want {
+				t.Fatalf("got %q, want %q", heard.Text(), want)
+			}
+		}
+		if want := stopLine + " -1"; !heard.Scan() || heard.Text() != want {
+			t.Fatalf("got %q, want %q", heard.Text(), want)
+		}
+	}
+	close(done)
+	busy.Wait()
+	if err := write.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestSignalsReachTheCommand(t *testing.T) {
@@ -272,15 +325,16 @@ func TestGuardianIsGuardedToo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			config := config(c.deadline, "sh", "-c", family, dir)
-			g := start(t, config)
+			g := start(t, config(never, "sh", "-c", family, dir))
 			all := pids(t, dir)
+			deadline := time.Now().Add(c.deadline)
+			g.Feed(deadline)
 			if err := g.guardian.Process.Signal(c.signal); err != nil {
 				t.Fatal(err)
 			}
 			awaitGone(t, g)
 			wantNone(t, all)
-			if late := time.Since(config.Deadline); late > 0 {
+			if late := time.Since(deadline); late > 0 {
 				t.Errorf("gone %v after the deadline", late)
 			}
 		})
@@ -306,7 +360,10 @@ func TestFamilyDoesNotOutliveItsWrapper(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			deadline := time.Now().Add(c.deadline)
+			in, err := wrapper.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
 			if err := wrapper.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -314,11 +371,14 @@ func TestFamilyDoesNotOutliveItsWrapper(t *testing.T) {
 				_ = wrapper.Process.Kill()
 				_ = wrapper.Wait()
 			})
-			lines := bufio.NewScanner(out)
-			if !lines.Scan() {
+			all := pids(t, dir)
+			deadline := time.Now().Add(c.deadline)
+			if _, err := fmt.Fprintln(in, "feed"); err != nil {
+				t.Fatal(err)
+			}
+			if !bufio.NewScanner(out).Scan() {
 				t.Fatal("the wrapper said nothing")
 			}
-			all := pids(t, dir)
 			if err := wrapper.Process.Signal(c.signal); err != nil {
 				t.Fatal(err)
 			}
