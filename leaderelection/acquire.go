@@ -135,6 +135,8 @@ func (l *Lock) begin(t *Term, a *attempt) {
 	abandoned := a.abandoned
 	if !abandoned {
 		l.warnOfOldData(t)
+		l.metrics.acquired.Inc()
+		l.metrics.leading(l, true) // before anybody can end the term
 		l.term, l.record = t, a.record
 	}
 	l.place = nil
@@ -143,8 +145,6 @@ func (l *Lock) begin(t *Term, a *attempt) {
 		t.grace = 0
 		t.lose(ErrReleased)
 	} else {
-		l.metrics.acquired.Inc()
-		l.metrics.leading(l, true)
 		l.log.Info("Acquired the lock", "token", t.token)
 	}
 	if !t.life.spawn(t.watch) {

@@ -132,14 +132,12 @@ func (l *Lock) electorStopped() {
 	}
 }
 
-// termLost is called once, when a term is over.
+// termLost tells people, once, that a term is over.
 func (l *Lock) termLost(t *Term, why error) {
-	l.metrics.leading(l, false)
 	if errors.Is(why, ErrReleased) {
 		l.log.Info("Released the lock", "token", t.token)
 		return
 	}
-	l.metrics.lost.Inc()
 	l.log.Info("Lost the lock", "token", t.token, "err", why)
 }
 

@@ -157,10 +157,15 @@ func (l *Lock) inLine(ctx context.Context, li *life, p *place, news bool) (*view
 			}
 			continue
 		}
-		if news && v.owned && l.isNews(v) {
+		if news && v.owned && l.reportedHolder() != v.holder(l) {
 			if !l.managed {
-				return v, l.ensurePlace(ctx, li, p)
+				if err := l.ensurePlace(ctx, li, p); err != nil {
+					return nil, err
+				}
+				l.report(v) // once it is sure to be returned
+				return v, nil
 			}
+			l.report(v)
 			l.news(v.holder(l))
 		}
 		if !v.exists || (!v.owned && ahead == "") {
@@ -204,13 +209,6 @@ func (l *Lock) watchRecord(ctx context.Context, li *life, news bool) (<-chan str
 	}
 	_, _, changed, err := li.Watch(ctx, l.layout.record)
 	return changed, err
-}
-
-// isNews is whether the holder is another than was reported, and reports it.
-func (l *Lock) isNews(v *view) bool {
-	before := l.reportedHolder()
-	l.report(v)
-	return before != v.holder(l)
 }
 
 func (l *Lock) reportedHolder() string {

@@ -137,10 +137,12 @@ func (t *Term) lose(why error) {
 		return
 	}
 	t.err = why
+	t.lock.metrics.leading(t.lock, false)
 	if !errors.Is(why, ErrReleased) {
 		t.ended = time.Now()
+		t.lock.metrics.lost.Inc()
 	}
-	close(t.lost)
+	close(t.lost) // last: whoever is told finds all the rest done
 	t.mu.Unlock()
 	t.life.mu.Lock()
 	delete(t.life.terms, t)

@@ -192,16 +192,16 @@ func (p *process) addReload(context.Context) error {
 
 func (p *process) reload(ctx context.Context, change config.Change) {
 	log := klog.FromContext(ctx)
-	p.metrics.refused.Set(0)
 	if change.Err != nil {
 		p.metrics.refused.Set(1)
 		return
 	}
-	p.metrics.waiting.Set(float64(len(change.Waits)))
-	log.Info("Read the configuration again", "applies", change.Applies, "waitsForRestart", change.Waits)
 	for _, apply := range p.reloads {
 		apply(change.Config)
 	}
+	p.metrics.refused.Set(0) // what the metrics and the log say is so already
+	p.metrics.waiting.Set(float64(len(change.Waits)))
+	log.Info("Read the configuration again", "applies", change.Applies, "waitsForRestart", change.Waits)
 }
 
 // identityOfCandidate is unique for each start: a replica that restarts is another one.

@@ -133,10 +133,13 @@ func (c *Client) Isolate() {
 	c.set(func() { c.stale = nodes })
 }
 
-// Heal all of it, by a new connection.
+// Heal all of it, by a new connection: at once, or a call in between would be
+// answered through the one that was told of nothing meanwhile.
 func (c *Client) Heal() {
-	c.set(func() { c.cut, c.hung, c.stale = false, false, nil })
-	c.newConnection()
+	c.set(func() {
+		c.cut, c.hung, c.stale = false, false, nil
+		c.connect()
+	})
 }
 
 // Inject decides about the fault of every call to come; ops are those of a write,
@@ -156,6 +159,11 @@ func (c *Client) Expire() {
 func (c *Client) newConnection() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.connect()
+}
+
+// connect anew. Needs c.mu.
+func (c *Client) connect() {
 	c.conns++
 	for p, w := range c.watches {
 		close(w)

@@ -153,9 +153,9 @@ func (r *Rotator) serve(data map[string][]byte) error {
 	if err != nil {
 		return fmt.Errorf("read certificate: %w", err)
 	}
-	r.serving.Store(&serving{certificate: pair, pem: text})
 	r.cfg.Metrics.expires("serving", pair.Leaf)
 	r.cfg.Metrics.expires("ca", authorities(data[keyCA])[0])
+	r.serving.Store(&serving{certificate: pair, pem: text})
 	return nil
 }
 
