@@ -1,18 +1,15 @@
 package deploy
 
 import (
-	"bufio"
-	"context"
+	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -25,8 +22,6 @@ import (
 
 	"github.com/quorate/quorate/test/lab"
 )
-
-const serviceAccount = "system:serviceaccount:quorate-system:quorate"
 
 // cluster is a lab in which quorate's own pods run, as the manifests say: their
 // arguments, their ConfigMap, their service account.
@@ -41,6 +36,10 @@ type cluster struct {
 
 	mu   sync.Mutex // guards below
 	runs int
+	// held are pods whose kubelet does not hear of changed ConfigMaps.
+	held map[string]bool
+	// ports are where pods listen that would share an address on their node.
+	ports map[string]string
 }
 
 const auditPolicy = `apiVersion: audit.k8s.io/v1
@@ -58,12 +57,12 @@ func start(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	c := &cluster{repo: repo, audit: filepath.Join(dir, "audit.log"), binary: filepath.Join(dir, "quorate")}
-	build := exec.CommandContext(ctx, "go", "build", "-o", c.binary, "./cmd/quorate")
-	build.Dir = repo
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	c := &cluster{
+		repo: repo, audit: filepath.Join(dir, "audit.log"), binary: filepath.Join(dir, "quorate"),
+		held: map[string]bool{}, ports: map[string]string{},
 	}
+	built := make(chan error, 1) // while the control plane starts
+	go func() { built <- lab.BuildProgram(ctx, c.binary, "./cmd/quorate") }()
 	policy := filepath.Join(dir, "policy.yaml")
 	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
 		t.Fatal(err)
@@ -83,6 +82,9 @@ func start(t *testing.T) *cluster {
 			t.Error(err)
 		}
 	})
+	if err := <-built; err != nil {
+		t.Fatal(err)
+	}
 	if c.dynamic, err = dynamic.NewForConfig(c.RESTConfig()); err != nil {
 		t.Fatal(err)
 	}
@@ -127,88 +129,6 @@ func (c *cluster) showLogs(t *testing.T) {
 		text, _ := os.ReadFile(log)
 		t.Logf("%s ends:\n%s", filepath.Base(log), text[max(0, len(text)-6000):])
 	}
-}
-
-// startPod runs quorate's own pods, and lets all others look alive.
-func (c *cluster) startPod(ctx context.Context, pod *corev1.Pod) (lab.Workload, string, error) {
-	if pod.Labels["app.kubernetes.io/name"] != "quorate" {
-		return lab.LooksAlive(ctx, pod)
-	}
-	config, err := c.Client.CoreV1().ConfigMaps(pod.Namespace).Get(ctx, "quorate", metav1.GetOptions{})
-	if err != nil {
-		return nil, "", err
-	}
-	file := filepath.Join(c.Dir, pod.Name+".yaml")
-	// What a lab has otherwise: no Service that resolves, and no day to wait.
-	text := config.Data["quorate.yaml"] + "webhook:\n  certificates: {extraNames: [localhost], propagation: 1s}\nselfAudit: {interval: 1s}\n"
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return nil, "", err
-	}
-	groups := []string{"system:serviceaccounts", "system:serviceaccounts:" + pod.Namespace, "system:authenticated"}
-	kubeconfig, err := c.KubeconfigAs("system:serviceaccount:"+pod.Namespace+":"+pod.Spec.ServiceAccountName, groups...)
-	if err != nil {
-		return nil, "", err
-	}
-	ports, err := freeAddresses(ctx, 3)
-	if err != nil {
-		return nil, "", err
-	}
-	args := slices.Clone(pod.Spec.Containers[0].Args)
-	for i, arg := range args {
-		if strings.HasPrefix(arg, "--config=") {
-			args[i] = "--config=" + file
-		}
-	}
-	args = append(args, "--kubeconfig="+kubeconfig, "--webhook-bind-address="+ports[0], "--health-bind-address="+ports[1], "--metrics-bind-address="+ports[2])
-	c.mu.Lock()
-	c.runs++
-	name := fmt.Sprintf("quorate-%d", c.runs)
-	c.mu.Unlock()
-	process, err := lab.StartProcess(ctx, lab.ProcessConfig{
-		Name: name, Path: c.binary, Args: args, LogDir: c.Logs(),
-		Env: []string{"POD_NAME=" + pod.Name, "POD_NAMESPACE=" + pod.Namespace},
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	c.service.add(pod.Name, &replica{address: ports[0], health: "http://" + ports[1] + "/readyz"})
-	return &program{process: process, health: "http://" + ports[1] + "/readyz", gone: func() { c.service.remove(pod.Name) }}, "192.0.2.2", nil
-}
-
-// program is a replica's process.
-type program struct {
-	process *lab.Process
-	health  string
-	gone    func()
-}
-
-func (p *program) Ready(ctx context.Context) error { return isReady(ctx, p.health) }
-func (p *program) Done() <-chan struct{}           { return p.process.Done() }
-
-func (p *program) Stop(ctx context.Context) error {
-	defer p.gone()
-	_ = p.process.Signal(syscall.SIGTERM)
-	if err := p.process.Wait(ctx); ctx.Err() != nil {
-		return err
-	}
-	return p.process.Close()
-}
-
-func freeAddresses(ctx context.Context, n int) ([]string, error) {
-	var addresses []string
-	var open []net.Listener
-	for range n {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		open = append(open, l)
-		addresses = append(addresses, l.Addr().String())
-	}
-	for _, l := range open {
-		_ = l.Close()
-	}
-	return addresses, nil
 }
 
 // run runs a page's command as it stands, with our overlay for the base.
@@ -256,23 +176,23 @@ func (c *cluster) writeOverlay(t *testing.T) {
 	}
 }
 
-// requests that quorate's service account made, by the audit log.
-func (c *cluster) requests(t *testing.T) []auditv1.Event {
+// requests that the user made, by the audit log.
+func (c *cluster) requests(t *testing.T, user string) []auditv1.Event {
 	t.Helper()
-	file, err := os.Open(c.audit)
+	text, err := os.ReadFile(c.audit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
 	var events []auditv1.Event
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
+	for line := range bytes.Lines(text) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break // it is being written
+		}
 		var e auditv1.Event
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+		if err := json.Unmarshal(line, &e); err != nil {
 			t.Fatal(err)
 		}
-		if e.User.Username == serviceAccount || e.ImpersonatedUser != nil && e.ImpersonatedUser.Username == serviceAccount {
+		if e.User.Username == user || e.ImpersonatedUser != nil && e.ImpersonatedUser.Username == user {
 			events = append(events, e)
 		}
 	}

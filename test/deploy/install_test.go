@@ -14,12 +14,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
@@ -61,8 +59,17 @@ func TestInstallUseUpgradeUninstall(t *testing.T) {
 	}
 	c.neverBlocked(t, "default", "in a namespace that is not guarded")
 	c.guards(t)
-	c.validates(t)
-	c.audits(t)
+	c.scraped(t)
+	t.Run("used", func(t *testing.T) { // side by side: most of it is waiting
+		for name, use := range map[string]func(*testing.T){
+			"validated": c.validates, "documented": c.documents, "audited": c.audits, "moved": c.moves, "placed": c.places,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				use(t)
+			})
+		}
+	})
 	c.underLoad(t, func() {
 		c.rotates(t)
 		for _, command := range install[upgrade-1:] {
@@ -72,13 +79,15 @@ func TestInstallUseUpgradeUninstall(t *testing.T) {
 	for _, command := range page("eviction.md") {
 		c.run(t, command)
 	}
-	c.leastPrivilege(t)
+	c.leastPrivilege(t, "system:serviceaccount:quorate-system:quorate", "base", unused, "ClusterRole/quorate", "ClusterRole/quorate-process", "Role/quorate")
 	for i, command := range page("uninstall.md") {
 		c.run(t, command)
 		if i == 3 {
 			c.neverBlocked(t, "data", "once the webhooks are deleted")
 		}
 	}
+	// A namespace waits half the grace of pods that it ends itself.
+	c.run(t, "kubectl -n data delete statefulset,pod --all")
 	c.run(t, "kubectl delete namespace data")
 	await(t, "nothing to be left", func(context.Context) error {
 		var left []string
@@ -171,12 +180,7 @@ var foreign = []string{"cert-manager.io", "monitoring.coreos.com"}
 // validates lets the API server judge everything under deploy/, strictly: an unknown
 // field is an error.
 func (c *cluster) validates(t *testing.T) {
-	t.Helper()
-	groups, err := restmapper.GetAPIGroupResources(c.Client.Discovery())
-	if err != nil {
-		t.Fatal(err)
-	}
-	mapper := restmapper.NewDiscoveryRESTMapper(groups)
+	mapper := c.mapper(t)
 	for _, folder := range folders(t) {
 		objects, err := Render(root, folder)
 		if err != nil {
@@ -187,34 +191,51 @@ func (c *cluster) validates(t *testing.T) {
 			if slices.Contains(foreign, gvk.Group) || gvk.Kind == "Kustomization" {
 				continue
 			}
-			mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
-			if err != nil {
-				t.Errorf("%s: %v", folder, err)
-				continue
-			}
-			var to dynamic.ResourceInterface = c.dynamic.Resource(mapping.Resource)
-			if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-				namespace := o.GetNamespace()
-				if namespace == "" {
-					namespace = "default"
-				}
-				to = c.dynamic.Resource(mapping.Resource).Namespace(namespace)
-			}
 			if strings.HasSuffix(gvk.Kind, "WebhookConfiguration") {
 				o.SetName("as-shipped") // the one that is there has another address
 			}
-			text, err := o.MarshalJSON()
-			if err != nil {
-				t.Fatal(err)
-			}
-			force := true
-			if _, err := to.Patch(t.Context(), o.GetName(), types.ApplyPatchType, text, metav1.PatchOptions{
-				FieldManager: "test", Force: &force, DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict,
-			}); err != nil {
+			if err := c.try(t, mapper, o); err != nil {
 				t.Errorf("%s: %s %s: %v", folder, gvk.Kind, o.GetName(), err)
 			}
 		}
 	}
+}
+
+// mapper knows where each kind is served.
+func (c *cluster) mapper(t *testing.T) meta.RESTMapper {
+	t.Helper()
+	groups, err := restmapper.GetAPIGroupResources(c.Client.Discovery())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return restmapper.NewDiscoveryRESTMapper(groups)
+}
+
+// try applies the object strictly, and dry.
+func (c *cluster) try(t *testing.T, mapper meta.RESTMapper, o *unstructured.Unstructured) error {
+	t.Helper()
+	gvk := o.GroupVersionKind()
+	mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	if err != nil {
+		return err
+	}
+	var to dynamic.ResourceInterface = c.dynamic.Resource(mapping.Resource)
+	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+		namespace := o.GetNamespace()
+		if namespace == "" {
+			namespace = "default"
+		}
+		to = c.dynamic.Resource(mapping.Resource).Namespace(namespace)
+	}
+	text, err := o.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	force := true
+	_, err = to.Patch(t.Context(), o.GetName(), types.ApplyPatchType, text, metav1.PatchOptions{
+		FieldManager: "test", Force: &force, DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict,
+	})
+	return err
 }
 
 // audits: whoever weakens the guard is told, on the Ensemble too.
@@ -303,61 +324,4 @@ func (c *cluster) underLoad(t *testing.T, do func()) {
 		t.Errorf("an eviction was not judged: %v", key)
 		return true
 	})
-}
-
-// unused are verbs that this test has no occasion for, each with the reason.
-var unused = map[string]string{
-	"create tokenreviews":         "nobody scrapes here",
-	"create subjectaccessreviews": "nobody scrapes here",
-	"create poddisruptionbudgets": "the members never answer here: the status controller's own test has it",
-	"update poddisruptionbudgets": "an Ensemble whose voters changed",
-	"delete poddisruptionbudgets": "an Ensemble that no longer asks for one",
-	"patch events":                "an Event that is seen again: by chance",
-	"list nodes":                  "informers stream their lists by watch; for API servers that can't",
-	"list persistentvolumeclaims": "the same",
-	"list persistentvolumes":      "the same",
-	"list statefulsets":           "the same",
-}
-
-// leastPrivilege compares what the process did with what it may: the audit log
-// against the rules of its roles.
-func (c *cluster) leastPrivilege(t *testing.T) {
-	t.Helper()
-	did := map[string]bool{}
-	for _, e := range c.requests(t) {
-		if e.ObjectRef == nil {
-			continue
-		}
-		resource := e.ObjectRef.Resource
-		if e.ObjectRef.Subresource != "" {
-			resource += "/" + e.ObjectRef.Subresource
-		}
-		did[e.Verb+" "+resource] = true
-		if e.ResponseStatus != nil && e.ResponseStatus.Code == 403 {
-			t.Errorf("the process was refused: %s %s %s/%s: %s", e.Verb, resource, e.ObjectRef.Namespace, e.ObjectRef.Name, e.ResponseStatus.Message)
-		}
-	}
-	objects, err := Render(filepath.Join(c.repo, "deploy"), "base")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range objects {
-		if !slices.Contains([]string{"ClusterRole/quorate", "ClusterRole/quorate-process", "Role/quorate"}, o.GetKind()+"/"+o.GetName()) {
-			continue
-		}
-		var role rbacv1.ClusterRole
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &role); err != nil {
-			t.Fatal(err)
-		}
-		for _, rule := range role.Rules {
-			for _, resource := range rule.Resources {
-				for _, verb := range rule.Verbs {
-					use := verb + " " + resource
-					if _, excused := unused[use]; !did[use] && !excused {
-						t.Errorf("%s %s may %s, and never did", o.GetKind(), o.GetName(), use)
-					}
-				}
-			}
-		}
-	}
 }

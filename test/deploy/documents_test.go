@@ -1,0 +1,217 @@
+package deploy
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	componentconfig "k8s.io/component-base/config"
+	"sigs.k8s.io/yaml"
+
+	"github.com/quorate/quorate/leaderelection"
+)
+
+// pages are all that people read.
+func (c *cluster) pages(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(c.repo, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages := map[string]string{}
+	for _, file := range append(files, filepath.Join(c.repo, "README.md")) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages[filepath.Base(file)] = string(text)
+	}
+	return pages
+}
+
+var (
+	snippet    = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+	metricName = regexp.MustCompile(`\bquorate_[a-z_]+`)
+)
+
+// documents: every YAML block of a page is taken by whom it is for.
+func (c *cluster) documents(t *testing.T) {
+	tried, mapper := 0, c.mapper(t)
+	for page, text := range c.pages(t) {
+		for _, block := range snippet.FindAllStringSubmatch(text, -1) {
+			tried++
+			if err := c.take(t, mapper, block[1]); err != nil {
+				t.Errorf("%s: %v\n%s", page, err, block[1])
+			}
+		}
+	}
+	if tried < 4 {
+		t.Errorf("blocks tried: got %d, want all", tried)
+	}
+}
+
+func (c *cluster) take(t *testing.T, mapper meta.RESTMapper, block string) error {
+	t.Helper()
+	var o unstructured.Unstructured
+	if err := yaml.UnmarshalStrict([]byte(block), &o.Object); err != nil {
+		return err
+	}
+	args, found, err := unstructured.NestedStringSlice(o.Object, "args")
+	switch {
+	case err != nil:
+		return err
+	case found:
+		flags := pflag.NewFlagSet("controller", pflag.ContinueOnError)
+		lock := &componentconfig.LeaderElectionConfiguration{ResourceLock: resourcelock.LeasesResourceLock}
+		leaderelection.NewOptions().AddFlags(flags, lock)
+		return flags.Parse(args)
+	case o.GetKind() == "QuorateConfiguration":
+		file := filepath.Join(t.TempDir(), "quorate.yaml")
+		if err := os.WriteFile(file, []byte(block), 0o600); err != nil {
+			return err
+		}
+		if out, err := exec.CommandContext(t.Context(), c.binary, "serve", "--config="+file, "--write-config").CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	default:
+		return c.try(t, mapper, &o)
+	}
+}
+
+// scraped: every metric that an alert or a page names is served, to those alone who
+// may read it.
+func (c *cluster) scraped(t *testing.T) {
+	t.Helper()
+	rules, err := os.ReadFile(filepath.Join(c.repo, "deploy/components/monitoring/prometheusrule.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string][]string{}
+	for _, name := range metricName.FindAllString(string(rules), -1) {
+		named[name] = append(named[name], "the alerts")
+	}
+	for page, text := range c.pages(t) {
+		for _, name := range metricName.FindAllString(text, -1) {
+			named[name] = append(named[name], page)
+		}
+	}
+	if len(named) < 7 {
+		t.Errorf("metrics named: got %v, want those of all alerts", named)
+	}
+	await(t, "the metrics that are named", func(ctx context.Context) error {
+		served := map[string]bool{}
+		for _, pod := range c.replicas(t) {
+			body, err := scrape(ctx, c.at(pod), c.RESTConfig().BearerToken)
+			if err != nil {
+				return err
+			}
+			for line := range strings.Lines(body) {
+				if end := strings.IndexAny(line, "{ "); end > 0 {
+					served[line[:end]] = true
+				}
+			}
+		}
+		for name, by := range named {
+			if !served[name] {
+				return fmt.Errorf("nobody serves %s, which is in %v", name, by)
+			}
+		}
+		return nil
+	})
+	if body, err := scrape(t.Context(), c.at(c.replicas(t)[0]), "nobody's"); err == nil {
+		t.Errorf("a stranger got the metrics: %.200s", body)
+	}
+	c.alerts(t, rules)
+}
+
+func scrape(ctx context.Context, address, token string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+"/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // as the ServiceMonitor says
+	}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("scrape %s: %s: %s", address, resp.Status, body)
+	}
+	return string(body), err
+}
+
+// alerts looks whether each says when, how bad and what to do, and whether its
+// expression's brackets match: the parser itself is larger than all of us.
+func (c *cluster) alerts(t *testing.T, text []byte) {
+	t.Helper()
+	var rule struct {
+		Spec struct {
+			Groups []struct {
+				Name  string
+				Rules []struct {
+					Alert, Expr, For    string
+					Labels, Annotations map[string]string
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &rule); err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, g := range rule.Spec.Groups {
+		for _, r := range g.Rules {
+			if known[r.Alert] || r.Alert == "" || r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
+				t.Errorf("alert %q: is there twice, or does not say what is wrong and what to do", r.Alert)
+			}
+			known[r.Alert] = true
+			if s := r.Labels["severity"]; s != "page" && s != "ticket" {
+				t.Errorf("alert %s: severity is %q", r.Alert, s)
+			}
+			if _, err := time.ParseDuration(r.For); r.For != "" && err != nil {
+				t.Errorf("alert %s: %v", r.Alert, err)
+			}
+			if rest := unmatched(r.Expr); rest != "" {
+				t.Errorf("alert %s: brackets %q match nothing in %s", r.Alert, rest, r.Expr)
+			}
+		}
+	}
+}
+
+// unmatched are the brackets outside of strings that have no counterpart.
+func unmatched(expr string) string {
+	expr = regexp.MustCompile(`"(\\.|[^"\\])*"`).ReplaceAllString(expr, "")
+	open := ""
+	for _, r := range expr {
+		switch at := strings.IndexRune("([{", r); {
+		case at >= 0:
+			open += string(r)
+		case strings.ContainsRune(")]}", r):
+			want := "([{"[strings.IndexRune(")]}", r)]
+			if open == "" || open[len(open)-1] != want {
+				return open + string(r)
+			}
+			open = open[:len(open)-1]
+		}
+	}
+	return open
+}
