@@ -55,6 +55,7 @@ between two processes of one cluster, and win over it.`,
 		if err := logsapi.ValidateAndApply(&c.Logging, nil); err != nil {
 			return fmt.Errorf("set up logging: %w", err)
 		}
+		collectAt()
 		p, err := newProcess(c, source, placeOfProcess())
 		if err != nil {
 			return err

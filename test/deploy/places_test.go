@@ -41,12 +41,19 @@ func (c *cluster) places(t *testing.T) {
 	second := c.component(t, "scheduler")
 	c.run(t, "kubectl apply -k "+second)
 	c.run(t, "kubectl -n quorate-system rollout status deployment/quorate-scheduler --timeout=120s")
+	// All are described at once: a status is written every ten seconds at most.
+	c.apply(t, ensembleOf, "spread", corev1.LabelTopologyZone)
+	c.apply(t, ensembleOf, "racks", "example.com/rack")
+	c.apply(t, ensembleOf, "hand", corev1.LabelTopologyZone)
+	c.byHand(t)
 	c.safeAndFeasible(t)
 	c.infeasibleUntilChanged(t)
-	c.unsafeByHand(t)
+	// Nobody judges what is bound by hand, and everybody is told.
+	c.condition(t, "hand", "PlacementSafe", "False", "zone a holds 2 of 3 voters")
 	c.leastPrivilege(t, "system:serviceaccount:quorate-system:quorate-scheduler", "examples/scheduler", streamed, "ClusterRole/quorate-extender", "Role/quorate-scheduler")
 	c.run(t, "kubectl delete -k "+second)
 	c.besideControlPlane(t)
+	c.condition(t, "racks", "PlacementFeasible", "True", "")
 	c.run(t, "kubectl -n placed delete statefulset,pod,ensemble --all")
 	c.run(t, "kubectl delete namespace placed")
 }
@@ -150,7 +157,6 @@ func (c *cluster) bound(t *testing.T, name string) map[string]int {
 // scheduler, though they ask for none, and reads that they are safe.
 func (c *cluster) safeAndFeasible(t *testing.T) {
 	t.Helper()
-	c.apply(t, ensembleOf, "spread", corev1.LabelTopologyZone)
 	probe := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "probe", Labels: map[string]string{"app": "spread"}},
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "none"}}},
@@ -163,6 +169,7 @@ func (c *cluster) safeAndFeasible(t *testing.T) {
 		return err
 	})
 	c.apply(t, setOf, "spread", "")
+	c.apply(t, setOf, "racks", "")
 	if zones := c.bound(t, "spread"); len(zones) != 3 {
 		t.Errorf("members by zone: got %v, want one in each", zones)
 	}
@@ -174,9 +181,7 @@ func (c *cluster) safeAndFeasible(t *testing.T) {
 // Ensemble asks for what there is.
 func (c *cluster) infeasibleUntilChanged(t *testing.T) {
 	t.Helper()
-	c.apply(t, ensembleOf, "racks", "example.com/rack")
 	c.condition(t, "racks", "PlacementFeasible", "False", "example.com/rack")
-	c.apply(t, setOf, "racks", "")
 	await(t, "a member to be told why it waits", func(ctx context.Context) error {
 		pods, err := c.members(ctx, "racks")
 		for i := range pods {
@@ -193,13 +198,11 @@ func (c *cluster) infeasibleUntilChanged(t *testing.T) {
 	})
 	c.apply(t, ensembleOf, "racks", corev1.LabelHostname)
 	c.bound(t, "racks")
-	c.condition(t, "racks", "PlacementFeasible", "True", "")
 }
 
-// unsafeByHand: nobody judges what is bound by hand, and everybody is told.
-func (c *cluster) unsafeByHand(t *testing.T) {
+// byHand binds members where their ensemble does not survive.
+func (c *cluster) byHand(t *testing.T) {
 	t.Helper()
-	c.apply(t, ensembleOf, "hand", corev1.LabelTopologyZone)
 	for i, node := range []string{"a-1", "a-2", "b-1"} {
 		pod := &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("hand-%d", i), Labels: map[string]string{"app": "hand"}},
@@ -209,7 +212,6 @@ func (c *cluster) unsafeByHand(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.condition(t, "hand", "PlacementSafe", "False", "zone a holds 2 of 3 voters")
 }
 
 // besideControlPlane runs the DaemonSet's extender, and a scheduler that is configured
