@@ -25,7 +25,7 @@ func TestEventsTellWhatIsTrue(t *testing.T) {
 	if err := broadcaster.StartRecordingToSinkWithContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	o := newOffice(t, 3)
+	o := newOffice(t)
 	recorder := broadcaster.NewRecorder(clientgoscheme.Scheme, "quorate")
 	g, err := New(Config{Cluster: o.world, Examiner: o.world, Events: recorder})
 	if err != nil {

@@ -44,9 +44,9 @@ type muxOf struct{ *http.ServeMux }
 
 func (m muxOf) Register(path string, h http.Handler) { m.Handle(path, h) }
 
-func newOffice(t *testing.T, voters int) *office {
+func newOffice(t *testing.T) *office {
 	t.Helper()
-	w := newWorld(t, 1, voters, 0)
+	w := newWorld(t, 1, 3, 0)
 	w.calm = true
 	t.Cleanup(w.end)
 	o := &office{world: w, mux: http.NewServeMux(), reg: prometheus.NewRegistry(), events: &recorder{}}
@@ -103,7 +103,7 @@ func (o *office) grantsOf() (names []string) {
 // A yes is written, told and counted; a no says why, in every place that a client
 // looks at.
 func TestValidate(t *testing.T) {
-	o := newOffice(t, 3)
+	o := newOffice(t)
 	uid, writes := string(o.pods["zk-0"].uid), o.rv
 	yes := o.review(t, ValidatePath, evict("zk-0", `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"zk-0"},"deleteOptions":{"preconditions":{"uid":"`+uid+`"}}}`))
 	if !yes.Allowed || yes.AuditAnnotations["outcome"] != string(AllowSafe) || yes.AuditAnnotations["grant"] != uid {
@@ -157,7 +157,7 @@ func TestDryRun(t *testing.T) {
 		"of the eviction": evict("zk-0", `{"deleteOptions":{"dryRun":["All"]}}`),
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := newOffice(t, 3)
+			o := newOffice(t)
 			if name == "of the request" {
 				r.DryRun = &yes
 			}
@@ -249,7 +249,7 @@ func TestParse(t *testing.T) {
 // An eviction is bound to the pod that bears the name, and to its version while it
 // does not run; what the client sent stays.
 func TestBind(t *testing.T) {
-	o := newOffice(t, 3)
+	o := newOffice(t)
 	o.pods["zk-1"].running = false
 	for name, c := range map[string]struct{ pod, body, want string }{
 		"nothing there":  {"zk-0", `{"metadata":{"name":"zk-0"}}`, `{"deleteOptions":{"preconditions":{"uid":"UID"}}}`},
