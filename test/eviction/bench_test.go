@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -84,4 +87,78 @@ func (r *rig) evictions(b *testing.B, rate int) []time.Duration {
 func milliseconds(took []time.Duration, q int) float64 {
 	slices.Sort(took)
 	return float64(took[(len(took)-1)*q/100].Microseconds()) / 1000
+}
+
+// BenchmarkDrain measures how long it takes to drain all five nodes of five live
+// members, one after the other and all at once, beside a PodDisruptionBudget alone
+// (maxUnavailable 1, ready is who serves), and what the guard writes for it.
+func BenchmarkDrain(b *testing.B) {
+	r := newRig(b)
+	r.budget(b, 1)
+	alone := r.drains(b)
+	r.kubectl(b, "delete", "pdb", "zk", "-n", namespace)
+	r.guard(b, 2, 0)
+	judged, writes := r.yeses(b), r.writes(b)
+	guarded := r.drains(b)
+	for i, how := range []string{"one after the other", "all at once"} {
+		bench.Record(b, "drain of 5 nodes, "+how, guarded[i].Seconds(), "s", "a PodDisruptionBudget alone", alone[i].Seconds())
+	}
+	bench.Record(b, "API writes of the guard", r.writes(b)-writes, "writes", "evictions allowed", r.yeses(b)-judged)
+	b.ReportMetric(guarded[0].Seconds(), "s/5-drains")
+}
+
+// drains drains all nodes both ways, and returns how long each took.
+func (r *rig) drains(b *testing.B) (took [2]time.Duration) {
+	b.Helper()
+	ctx := b.Context()
+	for i := range took {
+		nodes := r.nodes(b)
+		var drains errgroup.Group
+		drains.SetLimit([]int{1, len(nodes)}[i])
+		began := time.Now()
+		for _, node := range nodes {
+			drains.Go(func() error {
+				_, err := r.plane.Kubectl(ctx, "drain", node, "--timeout=10m")
+				return err
+			})
+		}
+		if err := drains.Wait(); err != nil {
+			b.Fatal(err)
+		}
+		took[i] = time.Since(began)
+		r.kubectl(b, append([]string{"uncordon"}, nodes...)...)
+		r.await(b, "all members to be ready", r.ready)
+	}
+	return took
+}
+
+// yeses is how many evictions the replicas allowed so far.
+func (r *rig) yeses(b *testing.B) (n float64) {
+	b.Helper()
+	for _, line := range r.judged(b) {
+		if (strings.Contains(line, `outcome="allow-safe"`) || strings.Contains(line, `outcome="allow-repeat"`)) && strings.Contains(line, "dryRun=false") {
+			n++
+		}
+	}
+	return n
+}
+
+// writes is how many times the API server was asked to write an Ensemble's status.
+func (r *rig) writes(b *testing.B) (n float64) {
+	b.Helper()
+	text, err := r.plane.Client.RESTClient().Get().AbsPath("/metrics").DoRaw(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "apiserver_request_total{") && strings.Contains(line, `resource="ensembles"`) &&
+			strings.Contains(line, `subresource="status"`) && strings.Contains(line, `verb="PUT"`) {
+			value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' ')+1:]), 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			n += value
+		}
+	}
+	return n
 }

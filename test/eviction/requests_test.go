@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -43,9 +45,11 @@ func whileAllAreWell(t *testing.T, r *rig) {
 	if after := r.grants(t); after != before {
 		t.Errorf("got the grants %s after dry runs, want %s", after, before)
 	}
-	r.refused(t, "quorum 3", "scale", "statefulset", "zk", "-n", namespace, "--replicas=1")
-	r.refused(t, "would take all its members", "delete", "statefulset", "zk", "-n", namespace)
-	r.refused(t, "quorum 3", "patch", "statefulset", "zk", "-n", namespace, "--type=merge", "-p", `{"spec":{"replicas":2}}`)
+	r.refusedAll(t,
+		refusal{"quorum 3", []string{"scale", "statefulset", "zk", "-n", namespace, "--replicas=1"}},
+		refusal{"would take all its members", []string{"delete", "statefulset", "zk", "-n", namespace}},
+		refusal{"quorum 3", []string{"patch", "statefulset", "zk", "-n", namespace, "--type=merge", "-p", `{"spec":{"replicas":2}}`}},
+	)
 }
 
 // evictRaw posts an eviction as older clients do, as a dry run.
@@ -63,14 +67,14 @@ func (r *rig) evictRaw(ctx context.Context, version, name string) error {
 
 func whileTwoAreGone(t *testing.T, r *rig) {
 	arithmetic := "would leave 2 of 5 voters synced (quorum 3): "
-	r.refused(t, "deleting zk-2 "+arithmetic, "delete", "pod", "zk-2", "-n", namespace)
-	r.refused(t, arithmetic, "delete", "pod", "zk-3", "-n", namespace, "--force", "--grace-period=0")
-	r.refused(t, arithmetic, "drain", r.pod(t, 4).Spec.NodeName, "--disable-eviction", "--timeout=20s")
-	r.refused(t, "evicting zk-3 "+arithmetic, "drain", r.pod(t, 3).Spec.NodeName, "--timeout=8s")
-	for _, i := range []int{3, 4} {
-		r.kubectl(t, "uncordon", r.pod(t, i).Spec.NodeName)
-	}
-	r.refused(t, "would leave 2 of 5", "scale", "statefulset", "zk", "-n", namespace, "--replicas=4")
+	r.refusedAll(t,
+		refusal{"deleting zk-2 " + arithmetic, []string{"delete", "pod", "zk-2", "-n", namespace}},
+		refusal{arithmetic, []string{"delete", "pod", "zk-3", "-n", namespace, "--force", "--grace-period=0"}},
+		refusal{arithmetic, []string{"drain", r.pod(t, 4).Spec.NodeName, "--disable-eviction", "--timeout=20s"}},
+		refusal{"evicting zk-3 " + arithmetic, []string{"drain", r.pod(t, 3).Spec.NodeName, "--timeout=8s"}},
+		refusal{"would leave 2 of 5", []string{"scale", "statefulset", "zk", "-n", namespace, "--replicas=4"}},
+	)
+	r.kubectl(t, "uncordon", r.pod(t, 3).Spec.NodeName, r.pod(t, 4).Spec.NodeName)
 	pods := r.plane.Client.CoreV1().Pods(namespace)
 	r.tooMany(t, "a collection", func(ctx context.Context) error {
 		return pods.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "app=zk"})
@@ -118,20 +122,38 @@ func (r *rig) allowed(t *testing.T, args ...string) (out string) {
 	return out
 }
 
-// refused runs kubectl, which must fail and say why. In contention nobody can tell:
+// tryRefused runs kubectl, which must fail and say why. In contention nobody can tell:
 // then it is asked again.
-func (r *rig) refused(t *testing.T, why string, args ...string) {
-	t.Helper()
-	r.await(t, fmt.Sprintf("kubectl %s to be refused", strings.Join(args, " ")), func(ctx context.Context) error {
-		out, err := r.plane.Kubectl(ctx, args...)
-		if err == nil {
-			t.Fatalf("got %q of kubectl %s, want it refused", out, strings.Join(args, " "))
-		}
-		if !strings.Contains(out, why) {
+func (r *rig) tryRefused(ctx context.Context, why string, args []string) error {
+	command := "kubectl " + strings.Join(args, " ")
+	return lab.Await(ctx, 4*time.Minute, command+" to be refused", func(ctx context.Context) error {
+		switch out, err := r.plane.Kubectl(ctx, args...); {
+		case err == nil:
+			return lab.Stop(fmt.Errorf("got %q of %s, want it refused", out, command))
+		case !strings.Contains(out, why):
 			return fmt.Errorf("got %q, want it to say %q", out, why)
+		default:
+			return nil
 		}
-		return nil
 	})
+}
+
+// refusal is a run of kubectl, and what it must say when it fails.
+type refusal struct {
+	why  string
+	args []string
+}
+
+// refusedAll tries them side by side: none of them changes anything.
+func (r *rig) refusedAll(t *testing.T, all ...refusal) {
+	t.Helper()
+	var tries errgroup.Group
+	for _, one := range all {
+		tries.Go(func() error { return r.tryRefused(t.Context(), one.why, one.args) })
+	}
+	if err := tries.Wait(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // grants as they are stored, in words.

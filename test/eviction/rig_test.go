@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -76,26 +77,36 @@ func newRig(t testing.TB) *rig {
 	t.Helper()
 	ctx := t.Context()
 	r := &rig{healed: make(chan struct{})}
-	var err error
-	if r.plane, err = lab.StartControlPlane(ctx, lab.ControlPlaneConfig{Controllers: true, Scheduler: true, Progress: t.Output()}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			tails(t, r.plane.Logs())
-		}
-		if err := r.plane.Close(); err != nil {
-			t.Error(err)
-		}
+	var starts errgroup.Group // side by side, since each waits for processes of its own
+	starts.Go(func() (err error) {
+		r.plane, err = lab.StartControlPlane(ctx, lab.ControlPlaneConfig{Controllers: true, Scheduler: true, Progress: t.Output()})
+		return err
 	})
-	if r.zk, err = lab.StartZooKeeper(ctx, lab.ZooKeeperConfig{
-		Voters: voters, PeerLinks: true,
-		// A lost peer's link accepts, and tells nothing: do not wait for it long.
-		InitLimit: 12, Properties: map[string]string{"cnxTimeout": "500"},
-	}); err != nil {
+	starts.Go(func() (err error) {
+		r.zk, err = lab.StartZooKeeper(ctx, lab.ZooKeeperConfig{
+			Voters: voters, PeerLinks: true,
+			// A lost peer's link accepts, and tells nothing: do not wait for it long.
+			InitLimit: 12, Properties: map[string]string{"cnxTimeout": "500"},
+		})
+		return err
+	})
+	err := starts.Wait()
+	if r.plane != nil {
+		t.Cleanup(func() {
+			if t.Failed() {
+				tails(t, r.plane.Logs())
+			}
+			if err := r.plane.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if r.zk != nil {
+		t.Cleanup(func() { _ = r.zk.Close() })
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = r.zk.Close() })
 	r.cert, r.key, r.ca = certificate(t, r.plane.Dir)
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
