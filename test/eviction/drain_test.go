@@ -99,15 +99,12 @@ func nodeByNode(t *testing.T, r *rig, s *sampler) {
 		nodes = nodes[:2]
 	}
 	again := make(chan string, 1000)
-	stop := r.curious(t.Context())
-	defer stop()
 	for _, node := range nodes {
 		if err := r.drain(t.Context(), node, again); err != nil {
 			t.Fatal(err)
 		}
 	}
 	took := time.Since(began)
-	stop()
 	r.calm(t, s, nodes)
 	r.verdict(t, s, fmt.Sprintf("%d nodes drained in %s, %d kubectl runs failed and were run again", len(nodes), took, len(again)))
 }
