@@ -78,10 +78,10 @@ func (l *Lock) tryAcquire(ctx context.Context, r resourcelock.LeaderElectionReco
 
 // awaitFresh waits until the session is proven well enough to lead for a while.
 func (l *Lock) awaitFresh(ctx context.Context, li *life) error {
-	limit := li.budgetFor(l.reserve).proofLimit()
+	enough := li.budgetFor(l.reserve).fresh()
 	for {
 		deadline, proven := li.deadline()
-		if time.Until(deadline)-l.reserve >= min(limit, 2*li.interval) {
+		if time.Until(deadline)-l.reserve >= enough {
 			return nil
 		}
 		select {

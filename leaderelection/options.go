@@ -158,8 +158,8 @@ func (o *Options) validate(c *config.LeaderElectionConfiguration, flag func(stri
 			elector = ""
 		}
 		errs = append(errs, field.Invalid(own("session-timeout"), o.SessionTimeout.String(), fmt.Sprintf(
-			"must be at least %v = %s--%sstop-time + three proofs of %v + --%stick; lengthen it, or shorten the others, which costs nothing: renewals ask nobody",
-			b.need(), elector, flagPrefix, b.interval, flagPrefix)))
+			"must be at least %v = %s--%sstop-time + %v for three proofs + --%stick; lengthen it, or shorten the others, which costs nothing: renewals ask nobody",
+			b.need(), elector, flagPrefix, b.proofs(), flagPrefix)))
 	}
 	return errs
 }

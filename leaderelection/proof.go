@@ -53,10 +53,25 @@ type budget struct {
 
 // proofLimit is the age of the newest proof at which calls fail, while proofs come
 // steadily.
-func (b budget) proofLimit() time.Duration { return b.timeout - b.interval - b.tick - b.reserve }
+func (b budget) proofLimit() time.Duration { return b.timeout - b.lag() - b.tick - b.reserve }
+
+// lag of what is proven behind the newest proof, while proofs come steadily: the
+// first of them that is a tick older, or more.
+func (b budget) lag() time.Duration {
+	n := max(1, (b.tick+b.interval-1)/max(b.interval, 1))
+	return n * b.interval
+}
+
+// proofs is how long the session must last for them: the newest lags, and two may be
+// late.
+func (b budget) proofs() time.Duration { return b.lag() + 2*b.interval }
+
+// fresh is how much of the time before calls fail a session must have for an acquire:
+// steady proofs leave it twice.
+func (b budget) fresh() time.Duration { return min(b.proofLimit(), 2*b.interval) / 2 }
 
 // need is the shortest session timeout that will do.
-func (b budget) need() time.Duration { return b.reserve + 3*b.interval + b.tick }
+func (b budget) need() time.Duration { return b.reserve + b.proofs() + b.tick }
 
 // check that two proofs may be late before leadership is lost for it.
 func (b budget) check() error {
@@ -64,7 +79,7 @@ func (b budget) check() error {
 		return nil
 	}
 	return fmt.Errorf("%w: the server granted %v, but stopping takes %v, three proofs %v and a tick %v: want at least %v",
-		ErrBudget, b.timeout, b.reserve, 3*b.interval, b.tick, b.need())
+		ErrBudget, b.timeout, b.reserve, b.proofs(), b.tick, b.need())
 }
 
 // reserveOf an elector: how long before the deadline its calls must begin to fail.

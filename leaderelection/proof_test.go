@@ -141,3 +141,25 @@ func TestBudgetNamesItsNumbers(t *testing.T) {
 		t.Errorf("Run needs %v, want 10s", got)
 	}
 }
+
+// Whatever a budget allows, steady proofs leave an acquire the time that it waits for,
+// also when their answers take half an interval: or nobody would ever lead.
+func TestBudgetLeavesTimeToAcquire(t *testing.T) {
+	origin := time.Now()
+	rapid.Check(t, func(t *rapid.T) {
+		ms := func(name string, least, most int) time.Duration {
+			return time.Duration(rapid.IntRange(least, most).Draw(t, name)) * time.Millisecond
+		}
+		b := budget{tick: ms("tick", 100, 3000), interval: ms("interval", 10, 3000), reserve: ms("reserve", 0, 20_000)}
+		b.timeout = b.need() + ms("more", 0, 5000)
+		l := newLedger(origin, b.timeout, b.tick)
+		var sent time.Time
+		for i := range 3 + int(b.lag()/b.interval) {
+			sent = origin.Add(time.Duration(i) * b.interval)
+			l.prove(sent)
+		}
+		if left := l.deadline().Sub(sent.Add(b.interval/2)) - b.reserve; left < b.fresh() {
+			t.Fatalf("%v after a proof was sent %v is left, an acquire waits for %v", b.interval/2, left, b.fresh())
+		}
+	})
+}

@@ -25,7 +25,7 @@ func TestElectionsAreRefused(t *testing.T) {
 		"unknown flag":      {[]string{"elect", "--nonsense", "--", "true"}, 125, "unknown flag: --nonsense"},
 		"both stores":       {[]string{"elect", servers, "--leader-elect-resource-name=x", "--leader-elect-resource-lock=leases-and-zookeeper", "--", "true"}, 125, "choose one store"},
 		"no servers":        {[]string{"elect", "--leader-elect-resource-name=x", "--", "true"}, 125, "--leader-elect-zookeeper-servers: Required value"},
-		"short session":     {[]string{"elect", servers, "--leader-elect-resource-name=x", "--leader-elect-zookeeper-stop-time=9s", "--", "true"}, 125, "must be at least 14s = --leader-elect-zookeeper-stop-time"},
+		"short session":     {[]string{"elect", servers, "--leader-elect-resource-name=x", "--leader-elect-zookeeper-stop-time=9s", "--", "true"}, 125, "must be at least 15s = --leader-elect-zookeeper-stop-time"},
 		"resign a Lease":    {[]string{"leaders", "resign", "x", "--leader-elect-resource-lock=leases"}, 1, "end the holder's process instead"},
 		"leaders of no one": {[]string{"leaders"}, 1, "or choose --leader-elect-resource-lock=leases"},
 	} {
