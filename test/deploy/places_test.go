@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -265,8 +266,6 @@ func (c *cluster) besideControlPlane(t *testing.T) {
 
 func withReason(of map[string]string, verb, reason string) map[string]string {
 	more := map[string]string{verb: reason}
-	for k, v := range of {
-		more[k] = v
-	}
+	maps.Copy(more, of)
 	return more
 }
