@@ -41,10 +41,10 @@ const (
 	grace  = time.Second
 )
 
-func config(deadline time.Duration, command ...string) Config {
+func config(command ...string) Config {
 	return Config{
 		Guardian: append([]string{"/proc/self/exe", "guardian", grace.String()}, command...),
-		Env:      []string{"ROLE="}, Deadline: time.Now().Add(deadline), Grace: grace, Margin: margin,
+		Env:      []string{"ROLE="}, Deadline: time.Now().Add(never), Grace: grace, Margin: margin,
 	}
 }
 
@@ -55,7 +55,7 @@ func wrap(args []string) int {
 	if err != nil {
 		return 1
 	}
-	g, err := Start(config(never, args[1:]...))
+	g, err := Start(config(args[1:]...))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -180,7 +180,7 @@ func TestExitCodes(t *testing.T) {
 		"not runnable": {[]string{plain}, 126},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := start(t, config(never, c.command...))
+			g := start(t, config(c.command...))
 			awaitGone(t, g)
 			if got := g.Exit().Code(); got != c.want {
 				t.Errorf("exit code: got %d, want %d", got, c.want)
@@ -191,7 +191,7 @@ func TestExitCodes(t *testing.T) {
 
 func TestUnfedFamilyIsGoneBeforeTheDeadline(t *testing.T) {
 	dir := t.TempDir()
-	g := start(t, config(never, "sh", "-c", family, dir))
+	g := start(t, config("sh", "-c", family, dir))
 	all := pids(t, dir)
 	deadline := time.Now().Add(soon)
 	g.Feed(deadline)
@@ -204,7 +204,7 @@ func TestUnfedFamilyIsGoneBeforeTheDeadline(t *testing.T) {
 
 func TestFeedingKeepsItAlive(t *testing.T) {
 	dir := t.TempDir()
-	c := config(never, "sh", "-c", family, dir)
+	c := config("sh", "-c", family, dir)
 	c.Margin = time.Second
 	g := start(t, c)
 	all := pids(t, dir)
@@ -267,7 +267,7 @@ func TestNothingSaidIsLost(t *testing.T) {
 
 func TestSignalsReachTheCommand(t *testing.T) {
 	dir := t.TempDir()
-	g := start(t, config(never, "sh", "-c", family, dir))
+	g := start(t, config("sh", "-c", family, dir))
 	pids(t, dir)
 	g.Signal(syscall.SIGUSR1)
 	await(t, "the signal", func() bool {
@@ -278,7 +278,7 @@ func TestSignalsReachTheCommand(t *testing.T) {
 
 func TestWhatItLeavesBehindIsKilled(t *testing.T) {
 	dir := t.TempDir()
-	g := start(t, config(never, "sh", "-c", strings.Replace(family, "while :", `
+	g := start(t, config("sh", "-c", strings.Replace(family, "while :", `
 while ! [ -s child -a -s daemon -a -s grandchild ]; do sleep 0.05; done; echo all > ready
 while ! [ -e go ]; do sleep 0.05; done; exit 3; while :`, 1), dir))
 	all := pids(t, dir)
@@ -302,7 +302,7 @@ func TestStopAsksFirst(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			g := start(t, config(never, "sh", "-c", "trap '"+c.onTerm+"' TERM\n"+family, dir))
+			g := start(t, config("sh", "-c", "trap '"+c.onTerm+"' TERM\n"+family, dir))
 			all := pids(t, dir)
 			g.Stop()
 			awaitGone(t, g)
@@ -325,7 +325,7 @@ func TestGuardianIsGuardedToo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			g := start(t, config(never, "sh", "-c", family, dir))
+			g := start(t, config("sh", "-c", family, dir))
 			all := pids(t, dir)
 			deadline := time.Now().Add(c.deadline)
 			g.Feed(deadline)
