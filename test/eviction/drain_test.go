@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -137,7 +136,6 @@ func stormOnce(t *testing.T, r *rig, s *sampler, round int) {
 	chaos.Go(func() error { return r.failReplicas(faults, round) })
 	chaos.Go(func() error { _ = wait(faults, 10*time.Second); return stopped.Resume() })
 	chaos.Go(func() error { _ = wait(faults, 15*time.Second); stop(); return nil })
-	defer r.curious(t.Context())()
 	drains, ctx := errgroup.WithContext(t.Context())
 	again := make(chan string, 1000)
 	for _, node := range nodes {
@@ -153,20 +151,6 @@ func stormOnce(t *testing.T, r *rig, s *sampler, round int) {
 	r.behave(memberConfig{})
 	r.calm(t, s, nodes)
 	r.verdict(t, s, fmt.Sprintf("storm of %d drains ended in %s, %d kubectl runs failed and were run again", len(nodes), took, len(again)))
-}
-
-// curious asks once a second whether a member may go, as dry runs, which must change
-// nothing. Every replica so learns early that a member is back at its old address: it
-// must see that twice, a settle time apart.
-func (r *rig) curious(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var asking sync.WaitGroup
-	asking.Go(func() {
-		for n := 0; wait(ctx, time.Second) == nil; n++ {
-			_ = r.evictRaw(ctx, "policy/v1", fmt.Sprintf("zk-%d", n%voters)) // whatever the answer is
-		}
-	})
-	return func() { cancel(); asking.Wait() }
 }
 
 // drain runs kubectl drain until it succeeds: a replica that dies in mid-request,

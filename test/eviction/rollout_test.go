@@ -50,8 +50,6 @@ func rollingUpdate(t *testing.T, r *rig) {
 	if long {
 		partition = 0
 	}
-	stop := r.curious(t.Context())
-	defer stop()
 	r.kubectl(t, "patch", "statefulset", "zk", "-n", namespace, "-p", fmt.Sprintf(`{"spec":{"updateStrategy":{"rollingUpdate":{"partition":%d}}}}`, partition))
 	r.kubectl(t, "rollout", "restart", "statefulset", "zk", "-n", namespace)
 	r.awaitController(t, "the StatefulSet controller to be refused", func(context.Context) error {
