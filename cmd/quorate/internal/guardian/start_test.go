@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 const (
 	soon   = margin + grace + 500*time.Millisecond // a deadline that a test waits for
 	never  = time.Hour                             // one that it must not need
-	margin = 8 * time.Second                       // what the machine may be late
+	margin = 3 * time.Second                       // what the machine may be late
 	grace  = time.Second
 )
 
