@@ -72,3 +72,60 @@ func (c impatient) Multi(ctx context.Context, ops ...zookeeper.Op) ([]zookeeper.
 	defer cancel()
 	return c.Conn.Multi(ctx, ops...)
 }
+
+// maxInFlight is how many calls of a session are on their way at once, besides the
+// proofs.
+const maxInFlight = 100
+
+// orderly has calls wait for their turn here, not in the connection: a proof, which
+// goes past it, never waits behind all that ten thousand locks ask at once. A call
+// that has not begun when its context ends was not made.
+type orderly struct {
+	Conn
+	turns chan struct{} // holds one for each call on its way
+}
+
+func newOrderly(conn Conn) orderly { return orderly{conn, make(chan struct{}, maxInFlight)} }
+
+func (c orderly) turn(ctx context.Context) error {
+	select {
+	case c.turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.Ended():
+		return c.Err()
+	}
+}
+
+func (c orderly) Get(ctx context.Context, path string) ([]byte, zookeeper.Stat, error) {
+	if err := c.turn(ctx); err != nil {
+		return nil, zookeeper.Stat{}, err
+	}
+	defer func() { <-c.turns }()
+	return c.Conn.Get(ctx, path)
+}
+
+func (c orderly) Watch(ctx context.Context, path string) (zookeeper.Stat, bool, <-chan struct{}, error) {
+	if err := c.turn(ctx); err != nil {
+		return zookeeper.Stat{}, false, nil, err
+	}
+	defer func() { <-c.turns }()
+	return c.Conn.Watch(ctx, path)
+}
+
+func (c orderly) Children(ctx context.Context, path string) ([]string, error) {
+	if err := c.turn(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { <-c.turns }()
+	return c.Conn.Children(ctx, path)
+}
+
+func (c orderly) Multi(ctx context.Context, ops ...zookeeper.Op) ([]zookeeper.Result, error) {
+	if err := c.turn(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { <-c.turns }()
+	return c.Conn.Multi(ctx, ops...)
+}

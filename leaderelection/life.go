@@ -17,7 +17,8 @@ import (
 // life is one ZooKeeper session of a Session: what proves it, and what was won in
 // it. Terms never outlive their life.
 type life struct {
-	Conn
+	Conn            // for all but the proofs
+	direct   Conn   // for these
 	node     string // where the proofs are written
 	tick     time.Duration
 	interval time.Duration
@@ -42,7 +43,7 @@ type life struct {
 // that everything else needs.
 func newLife(ctx context.Context, conn Conn, opened time.Time, cfg *SessionConfig, m *metrics) (*life, error) {
 	li := &life{
-		Conn: conn, node: path.Join(sessionsOf(cfg.Root), uuid.NewString()), tick: cfg.Tick, interval: cfg.RenewInterval,
+		Conn: newOrderly(conn), direct: conn, node: path.Join(sessionsOf(cfg.Root), uuid.NewString()), tick: cfg.Tick, interval: cfg.RenewInterval,
 		log: klog.FromContext(ctx), metrics: m,
 		ledger: newLedger(opened, conn.Timeout(), cfg.Tick), newest: opened, proven: make(chan struct{}),
 		terms: map[*Term]struct{}{}, claims: map[string]struct{}{},
@@ -149,10 +150,10 @@ func (li *life) prove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, li.Timeout()/3)
 	defer cancel()
 	begin := time.Now()
-	_, err := li.Multi(ctx, &zookeeper.Set{Path: li.node, Version: zookeeper.AnyVersion})
+	_, err := li.direct.Multi(ctx, &zookeeper.Set{Path: li.node, Version: zookeeper.AnyVersion})
 	if errors.Is(err, zookeeper.ErrNoNode) {
 		// An administrator took it away; a session that is over gets another answer.
-		_, err = li.Multi(ctx, &zookeeper.Create{Path: li.node, Ephemeral: true})
+		_, err = li.direct.Multi(ctx, &zookeeper.Create{Path: li.node, Ephemeral: true})
 	}
 	li.metrics.observe(opProof, begin, err)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
