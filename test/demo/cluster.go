@@ -77,6 +77,12 @@ func startCluster(ctx context.Context, s *stage) error {
 	return nil
 }
 
+// installed are the files of deploy/ that the scheduler's side needs, in order.
+var installed = []string{
+	deploy.EnsembleCRD, "base/namespace.yaml", "components/extender-role/clusterrole.yaml", "components/scheduler/rbac.yaml",
+	deploy.VoterPolicy,
+}
+
 // install applies what a user applies: the API, the extender's rights, and the
 // policy that makes the scheduler ask about members, whatever their chart says.
 func (c *cluster) install(ctx context.Context) error {
@@ -84,9 +90,7 @@ func (c *cluster) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, file := range []string{
-		deploy.EnsembleCRD, "base/namespace.yaml", "components/scheduler/rbac.yaml", "components/voter-policy/policy.yaml",
-	} {
+	for _, file := range installed {
 		if _, err := c.Kubectl(ctx, "apply", "-f", filepath.Join(root, "deploy", file)); err != nil {
 			return err
 		}
