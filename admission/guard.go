@@ -47,7 +47,7 @@ type Config struct {
 // concurrent use, and any number of replicas may judge side by side.
 type Guard struct {
 	cluster  Cluster
-	examiner Examiner
+	rounds   *rounds
 	memory   *Memory
 	timing   Timing
 	deadline time.Duration
@@ -63,7 +63,7 @@ func New(c Config) (*Guard, error) {
 		return nil, errors.New("make guard: Cluster and Examiner are needed")
 	}
 	g := &Guard{
-		cluster: c.Cluster, examiner: c.Examiner, memory: c.Memory, timing: c.Timing.WithDefaults(),
+		cluster: c.Cluster, memory: c.Memory, timing: c.Timing.WithDefaults(),
 		deadline: c.Deadline, events: c.Events, now: c.Now, hints: newHints(),
 	}
 	if g.memory == nil {
@@ -79,6 +79,7 @@ func New(c Config) (*Guard, error) {
 	if g.metrics, err = newMetrics(c.Metrics, g.memory, g.now); err != nil {
 		return nil, fmt.Errorf("make guard: %w", err)
 	}
+	g.rounds = newRounds(c.Examiner, g.metrics)
 	return g, nil
 }
 
@@ -244,7 +245,9 @@ func (g *Guard) matter(ctx context.Context, r *Request, pod *corev1.Pod, e *v1al
 	}
 	if r.Verb != DeleteStatefulSet {
 		m.ev.Fates = g.fates(ctx, e, m.ev.Pods)
-		m.ev.View = g.examine(ctx, e, pods)
+		if m.ev.View, ok = g.rounds.examine(ctx, e, pods); !ok {
+			return m, Decision{Outcome: DenyContention, Ensemble: name, Message: "no time was left to ask the members; retry"}, false
+		}
 		m.ev.Now = g.now()
 		g.memory.Probed(&m.ev)
 	}

@@ -2,12 +2,10 @@ package admission
 
 import (
 	"context"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/quorate/quorate/ensemble/probe"
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
@@ -39,17 +37,4 @@ func (g *Guard) members(ctx context.Context, e *v1alpha1.Ensemble, s selection) 
 		}
 	}
 	return pods, nil
-}
-
-// examine probes the members, in half of the time that is left.
-func (g *Guard) examine(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod) probe.View {
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
-		defer cancel()
-	}
-	began := g.now()
-	v := g.examiner.Examine(ctx, e, pods)
-	g.metrics.probes.Observe(g.now().Sub(began).Seconds())
-	return v
 }
