@@ -13,23 +13,26 @@ import (
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
-// examiner asks members how they are. A Secret is read when it is needed and not
-// kept: only a Role in the Ensemble's namespace lets us.
-func (p *process) examiner() *probe.Examiner {
+// examinerOf asks members how they are, with what r reads. A Secret is read when it is
+// needed and not kept: only a Role in the Ensemble's namespace lets us.
+func examinerOf(r client.Reader) *probe.Examiner {
 	return &probe.Examiner{
 		Secret: func(ctx context.Context, namespace, name string) (map[string][]byte, error) {
 			var secret corev1.Secret
-			if err := p.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &secret); err != nil {
+			if err := r.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &secret); err != nil {
 				return nil, fmt.Errorf("read the probe's Secret (see deploy/examples/probe-credentials): %w", err)
 			}
 			return secret.Data, nil
 		},
-		Replicas: p.replicas,
+		Replicas: owners{r}.replicas,
 	}
 }
 
+// owners of pods.
+type owners struct{ client.Reader }
+
 // replicas is the sum over the StatefulSets that own the pods.
-func (p *process) replicas(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod) (int, error) {
+func (o owners) replicas(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod) (int, error) {
 	seen, sum := map[string]bool{}, 0
 	for i := range pods {
 		owner := metav1.GetControllerOf(&pods[i])
@@ -38,7 +41,7 @@ func (p *process) replicas(ctx context.Context, e *v1alpha1.Ensemble, pods []cor
 		}
 		seen[owner.Name] = true
 		var set appsv1.StatefulSet
-		if err := p.live.Get(ctx, client.ObjectKey{Namespace: e.Namespace, Name: owner.Name}, &set); err != nil {
+		if err := o.Get(ctx, client.ObjectKey{Namespace: e.Namespace, Name: owner.Name}, &set); err != nil {
 			return 0, fmt.Errorf("read the members' owner: %w", err)
 		}
 		if set.Spec.Replicas == nil {

@@ -77,10 +77,10 @@ func (p *process) statusWork() ([]func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	examiner := p.examiner()
+	examiner := examinerOf(p.live)
 	examiner.Configs = probe.NewConfigs(4096, knownConfigs)
 	r := &status.Reconciler{
-		Reader: p.live, Examiner: examiner, Membership: informer, Replicas: p.replicas,
+		Reader: p.live, Examiner: examiner, Membership: informer, Replicas: owners{p.live}.replicas,
 		Memory: p.grants, Events: p.recorder, Metrics: p.registry,
 	}
 	if err := r.Prepare(); err != nil {

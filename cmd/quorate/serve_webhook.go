@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net/http"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/quorate/quorate/admission"
 	"github.com/quorate/quorate/cmd/quorate/internal/certs"
@@ -27,9 +30,13 @@ func (p *process) addWebhook(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	judging, err := client.New(unbounded(p.rest), client.Options{Scheme: p.live.Scheme()})
+	if err != nil {
+		return fmt.Errorf("make the guard's client of the API server: %w", err)
+	}
 	guard, err := admission.New(admission.Config{
-		Cluster:  admission.Live{Reader: p.live, Writer: p.live},
-		Examiner: p.examiner(), Memory: p.grants,
+		Cluster:  admission.Live{Reader: judging, Writer: judging},
+		Examiner: examinerOf(judging), Memory: p.grants,
 		Deadline: c.Deadline.Duration, Events: p.recorder, Metrics: p.registry,
 	})
 	if err != nil {
@@ -48,6 +55,15 @@ func (p *process) addWebhook(ctx context.Context) error {
 	p.parts = append(p.parts, certificates.Start)
 	p.ready.Add("certificate", certificates.Ready)
 	return nil
+}
+
+// unbounded lets every request out at once. The guard asks the API server a few times
+// for each request that the API server sent: who must wait for a turn of ours answers
+// too late, and the API server bounds us by its own flow control.
+func unbounded(c *rest.Config) *rest.Config {
+	c = rest.CopyConfig(c)
+	c.QPS = -1
+	return c
 }
 
 func (p *process) certificates() (certificates, error) {

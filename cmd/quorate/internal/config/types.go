@@ -46,8 +46,8 @@ type QuorateConfiguration struct {
 type ClientConnection struct {
 	// Kubeconfig names a file. Default: the one of the pod's service account.
 	Kubeconfig string `json:"kubeconfig"`
-	// QPS and Burst bound the requests. The guard has a client of its own with the
-	// same bounds, so that no informer can delay a decision.
+	// QPS and Burst bound the requests, but not those that a decision of the guard
+	// waits for.
 	QPS   float32 `json:"qps"`
 	Burst int     `json:"burst"`
 }
