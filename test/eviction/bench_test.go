@@ -2,6 +2,7 @@ package eviction
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -19,8 +20,8 @@ import (
 )
 
 // BenchmarkEviction measures what the guard adds to an eviction: five live members
-// are asked each time. The evictions are dry runs, judged alike but for the write of
-// the grant, so that the members stay.
+// are asked. At a rate the evictions are dry runs, judged alike but for the write of
+// the grant, so that the members stay; one after the other they are real.
 func BenchmarkEviction(b *testing.B) {
 	r := newRig(b)
 	rates := []int{1, 10, 50}
@@ -28,9 +29,18 @@ func BenchmarkEviction(b *testing.B) {
 	for _, rate := range rates {
 		without = append(without, r.evictions(b, rate))
 	}
+	free := r.evictEach(b)
 	r.guard(b, 2, 0)
+	var rounds []float64
 	for _, rate := range rates {
+		began := len(r.said(b, roundBegun))
 		with = append(with, r.evictions(b, rate))
+		rounds = append(rounds, float64(len(r.said(b, roundBegun))-began))
+	}
+	granted := r.evictEach(b)
+	bench.Record(b, "eviction with its grant written, one at a time, p50", milliseconds(granted, 50), "ms", "the same without the guard", milliseconds(free, 50))
+	for i, rate := range rates {
+		bench.Record(b, fmt.Sprintf("rounds of probes of 5 members at %d evictions/s", rate), rounds[i], "rounds", "one for each eviction", float64(len(with[i])))
 	}
 	for i, rate := range rates {
 		for _, q := range []int{50, 99} {
@@ -83,6 +93,32 @@ func (r *rig) evictions(b *testing.B, rate int) []time.Duration {
 			}
 		})
 	}
+}
+
+// evictEach evicts every member once, for real, each when all are back.
+func (r *rig) evictEach(b *testing.B) (took []time.Duration) {
+	b.Helper()
+	for i := range voters {
+		uid := r.pod(b, i).UID
+		r.await(b, "the eviction to be allowed", func(ctx context.Context) error {
+			began := time.Now()
+			err := r.plane.Client.PolicyV1().Evictions(namespace).Evict(ctx, &policyv1.Eviction{
+				ObjectMeta:    metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("zk-%d", i)},
+				DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}},
+			})
+			if err == nil {
+				took = append(took, time.Since(began))
+			}
+			return err
+		})
+		r.await(b, "its member to be back", func(ctx context.Context) error {
+			if p, err := r.plane.Client.CoreV1().Pods(namespace).Get(ctx, fmt.Sprintf("zk-%d", i), metav1.GetOptions{}); err != nil || p.UID == uid {
+				return errors.Join(err, errors.New("the old one is there"))
+			}
+			return r.ready(ctx)
+		})
+	}
+	return took
 }
 
 // milliseconds of the q-th percentile.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +16,17 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/quorate/quorate/admission"
 	"github.com/quorate/quorate/test/lab"
 )
 
-// quorum of the five.
-const quorum = voters/2 + 1
+const (
+	// quorum of the five.
+	quorum = voters/2 + 1
+	// late is for how long a member that comes back in a storm is kept from resyncing:
+	// longer than kubectl drain waits between two tries.
+	late = 12 * time.Second
+)
 
 // long runs take their time: make chaos.
 var long = os.Getenv("QUORATE_CHAOS") != ""
@@ -52,7 +59,7 @@ func TestGuard(t *testing.T) {
 // withoutGuard is the control: what the usual charts ship is a PodDisruptionBudget
 // with maxUnavailable 1, and readiness by ruok.
 func withoutGuard(t *testing.T, r *rig, s *sampler) {
-	r.behave(memberConfig{late: untilHealed, ruok: true})
+	r.behave(memberConfig{late: late, ruok: true})
 	r.budget(t, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	drains, ctx := errgroup.WithContext(ctx)
@@ -89,23 +96,64 @@ func withoutGuard(t *testing.T, r *rig, s *sampler) {
 }
 
 // nodeByNode drains one node after the other with kubectl drain alone, which waits
-// on refusals while a member resyncs.
+// on refusals while members resync: they do not before the third drain was refused.
 func nodeByNode(t *testing.T, r *rig, s *sampler) {
 	s.restart()
+	r.behave(memberConfig{late: untilHealed})
+	before := r.decided(t, admission.DenyUnsafe)
 	began := time.Now()
 	nodes := r.nodes(t)
 	if !long {
-		nodes = nodes[:2]
+		nodes = nodes[:3]
 	}
 	again := make(chan string, 1000)
+	refused := make(chan error, 1)
+	go func() {
+		refused <- lab.Await(t.Context(), 4*time.Minute, "a drain to be refused", func(context.Context) error {
+			if r.decided(t, admission.DenyUnsafe) == before {
+				return errors.New("none was")
+			}
+			return nil
+		})
+		r.behave(memberConfig{})
+	}()
 	for _, node := range nodes {
 		if err := r.drain(t.Context(), node, again); err != nil {
 			t.Fatal(err)
 		}
 	}
+	if err := <-refused; err != nil {
+		t.Error(err)
+	}
 	took := time.Since(began)
 	r.calm(t, s, nodes)
+	onlyUnreached(t, again)
 	r.verdict(t, s, fmt.Sprintf("%d nodes drained in %s, %d kubectl runs failed and were run again", len(nodes), took, len(again)))
+}
+
+// decided is how many requests had one of these outcomes so far.
+func (r *rig) decided(t testing.TB, outcomes ...admission.Outcome) (n int) {
+	t.Helper()
+	for _, line := range r.judged(t) {
+		if slices.ContainsFunc(outcomes, func(o admission.Outcome) bool { return strings.Contains(line, fmt.Sprintf("outcome=%q", o)) }) {
+			n++
+		}
+	}
+	return n
+}
+
+// onlyUnreached fails for runs of kubectl that ended for something else than that the
+// API server had no answer of a replica in time: nothing that we answer makes kubectl
+// drain give up.
+func onlyUnreached(t *testing.T, failed chan string) {
+	t.Helper()
+	for range len(failed) {
+		why := <-failed
+		if !strings.Contains(why, "failed calling webhook") {
+			t.Errorf("kubectl drain gave up: %s", why)
+		}
+		failed <- why
+	}
 }
 
 // storm drains all nodes at once, while replicas of the guard are killed and paused,
@@ -122,7 +170,8 @@ func storm(t *testing.T, r *rig, s *sampler) {
 }
 
 func stormOnce(t *testing.T, r *rig, s *sampler, round int) {
-	r.behave(memberConfig{late: 4 * time.Second})
+	r.behave(memberConfig{late: late})
+	repeats, refusals := r.decided(t, saidAgain...), r.decided(t, saidNo...)
 	nodes := r.nodes(t)
 	stopped := r.follower(t)
 	if err := stopped.Pause(); err != nil {
@@ -131,6 +180,7 @@ func stormOnce(t *testing.T, r *rig, s *sampler, round int) {
 	s.pause(stopped.ID()-1, true)
 	s.restart()
 	faults, stop := context.WithCancel(t.Context())
+	r.budget(t, 0) // refuses the first yes
 	var chaos errgroup.Group
 	chaos.Go(func() error { return r.moody(faults) })
 	chaos.Go(func() error { return r.failReplicas(faults, round) })
@@ -150,8 +200,22 @@ func stormOnce(t *testing.T, r *rig, s *sampler, round int) {
 	stop()
 	r.behave(memberConfig{})
 	r.calm(t, s, nodes)
+	onlyUnreached(t, again)
+	switch {
+	case r.decided(t, saidAgain...) == repeats:
+		t.Error("no yes was refused by the PodDisruptionBudget, so that it was asked for again")
+	case r.decided(t, saidNo...) == refusals:
+		t.Error("no drain was refused")
+	case len(r.said(t, conflictInjected)) == 0:
+		t.Error("no write was in conflict")
+	}
 	r.verdict(t, s, fmt.Sprintf("storm of %d drains ended in %s, %d kubectl runs failed and were run again", len(nodes), took, len(again)))
 }
+
+var (
+	saidAgain = []admission.Outcome{admission.AllowRepeat, admission.DenyRepeats}
+	saidNo    = []admission.Outcome{admission.DenyUnsafe, admission.DenyUnknown}
+)
 
 // drain runs kubectl drain until it succeeds: a replica that dies in mid-request,
 // or answers later than the API server waits, makes it give up.
@@ -223,20 +287,11 @@ func (r *rig) budget(t testing.TB, unavailable int) {
 	}
 }
 
-// moody keeps a PodDisruptionBudget that refuses everything half of the time.
+// moody lets the PodDisruptionBudget refuse everything half of the time, and takes it
+// away in the end.
 func (r *rig) moody(ctx context.Context) error {
 	budgets := r.plane.Client.PolicyV1().PodDisruptionBudgets(namespace)
-	most := intstr.FromInt(voters)
-	budget := &policyv1.PodDisruptionBudget{
-		ObjectMeta: metav1.ObjectMeta{Name: "zk", Namespace: namespace},
-		Spec: policyv1.PodDisruptionBudgetSpec{
-			MaxUnavailable: &most, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "zk"}},
-		},
-	}
-	if _, err := budgets.Create(ctx, budget, metav1.CreateOptions{}); err != nil {
-		return err
-	}
-	for n := 0; ; n++ {
+	for n := 1; ; n++ {
 		if wait(ctx, 2*time.Second) != nil {
 			return budgets.Delete(context.WithoutCancel(ctx), "zk", metav1.DeleteOptions{})
 		}

@@ -12,9 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -80,8 +82,8 @@ func serve(text string) error {
 		return err
 	}
 	g, err := admission.New(admission.Config{
-		Cluster:  contended{admission.Live{Reader: cl, Writer: cl}, c.Conflicts},
-		Examiner: &probe.Examiner{}, Timing: timing,
+		Cluster:  &contended{Cluster: admission.Live{Reader: cl, Writer: cl}, percent: c.Conflicts},
+		Examiner: heard{&probe.Examiner{}}, Timing: timing,
 	})
 	if err != nil {
 		return err
@@ -96,18 +98,34 @@ func serve(text string) error {
 	return server.ListenAndServeTLS(c.Cert, c.Key)
 }
 
+// roundBegun is what a replica says for each round of probes.
+const roundBegun = "Asking all members"
+
+type heard struct{ admission.Examiner }
+
+func (h heard) Examine(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod) probe.View {
+	klog.FromContext(ctx).Info(roundBegun)
+	return h.Examiner.Examine(ctx, e, pods)
+}
+
 type serveMux struct{ *http.ServeMux }
 
 func (m serveMux) Register(path string, hook http.Handler) { m.Handle(path, hook) }
 
-// contended refuses some writes as if somebody else had been faster.
+// conflictInjected is what a replica says for each.
+const conflictInjected = "Refused a write"
+
+// contended refuses some writes, the first among them, as if somebody else had been
+// faster.
 type contended struct {
 	admission.Cluster
 	percent int
+	first   atomic.Bool
 }
 
-func (c contended) UpdateStatus(ctx context.Context, e *v1alpha1.Ensemble) error {
-	if rand.IntN(100) < c.percent {
+func (c *contended) UpdateStatus(ctx context.Context, e *v1alpha1.Ensemble) error {
+	if rand.IntN(100) < c.percent || c.percent > 0 && c.first.CompareAndSwap(false, true) {
+		klog.FromContext(ctx).Info(conflictInjected)
 		return apierrors.NewConflict(schema.GroupResource{Group: "quorate.io", Resource: "ensembles"}, e.Name, errors.New("injected"))
 	}
 	return c.Cluster.UpdateStatus(ctx, e)
@@ -153,7 +171,10 @@ func (r *rig) startReplica(t testing.TB, n, conflicts int) *replica {
 }
 
 // judged are the lines in which the replicas say what they decided.
-func (r *rig) judged(t testing.TB) (lines []string) {
+func (r *rig) judged(t testing.TB) []string { return r.said(t, "Judged request") }
+
+// said are the lines of the replicas' logs that say so.
+func (r *rig) said(t testing.TB, what string) (lines []string) {
 	t.Helper()
 	logs, err := filepath.Glob(filepath.Join(r.plane.Logs(), "guard-*.log"))
 	if err != nil {
@@ -165,7 +186,7 @@ func (r *rig) judged(t testing.TB) (lines []string) {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(string(text)) {
-			if strings.Contains(line, "Judged request") {
+			if strings.Contains(line, what) {
 				lines = append(lines, strings.TrimSpace(line))
 			}
 		}
