@@ -30,7 +30,8 @@ type faults struct {
 	random *rand.Rand
 	delay  time.Duration
 	active bool
-	doomed func(path string) bool // bindings that always fail while active
+	doomed func(path string) bool // bindings that always fail until the end
+	dooms  bool
 	late   sync.WaitGroup
 	counts map[string]int
 }
@@ -47,7 +48,7 @@ func startFaults(t *testing.T, plane *lab.ControlPlane, seed uint64) *faults {
 		t.Fatal(err)
 	}
 	f := &faults{
-		random: rand.New(rand.NewPCG(seed, 7)), active: true, delay: 200 * time.Millisecond,
+		random: rand.New(rand.NewPCG(seed, 7)), active: true, dooms: true, delay: 200 * time.Millisecond,
 		doomed: func(string) bool { return false }, counts: map[string]int{},
 	}
 	f.proxy = &httputil.ReverseProxy{
@@ -65,10 +66,19 @@ func startFaults(t *testing.T, plane *lab.ControlPlane, seed uint64) *faults {
 	return f
 }
 
-// end lets bindings pass, and waits for those that are still to land.
-func (f *faults) end() {
+// calm lets all bindings pass but the doomed ones, and waits for those that are still to
+// land.
+func (f *faults) calm() {
 	f.mu.Lock()
 	f.active = false
+	f.mu.Unlock()
+	f.late.Wait()
+}
+
+// end lets the doomed bindings pass, too.
+func (f *faults) end() {
+	f.mu.Lock()
+	f.active, f.dooms = false, false
 	f.mu.Unlock()
 	f.late.Wait()
 }
@@ -83,12 +93,13 @@ type fate struct {
 func (f *faults) fate(path string) fate {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.active {
-		return fate{name: "passed"}
-	}
 	d := fate{name: "slow", delay: f.delay}
 	switch x := f.random.IntN(100); {
-	case f.doomed(path), x < 10:
+	case f.dooms && f.doomed(path):
+		d.name = "failed"
+	case !f.active:
+		return fate{name: "passed"}
+	case x < 10:
 		d.name = "failed"
 	case x < 22:
 		d.name, d.after = "late", time.Duration(200+f.random.IntN(1500))*time.Millisecond

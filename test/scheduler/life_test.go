@@ -37,12 +37,13 @@ func patchEnsemble(t *testing.T, namespace, name, patch string, subresource ...s
 	}
 }
 
-// TestGrow scales an ensemble 1 -> 3 -> 5 -> 7 over three zones. From 3 on the live
-// configuration is known, and those that join are observers at first: each step ends,
-// and no step is unsafe.
+// TestGrow scales an ensemble 1 -> 3 -> 5 -> 7 over three zones, while bindings are
+// slow, fail and land late. From 3 on the live configuration is known: members join it
+// one by one, as observers at first. Each step ends, and no step is unsafe.
 func TestGrow(t *testing.T) {
 	p := startExtender(t, "127.0.0.1:0")
-	startScheduler(t, "scheduler-grow", p.address, nil)
+	f := startFaults(t, plane, 5)
+	startScheduler(t, "scheduler-grow", p.address, f)
 	ns := namespace(t, "grow")
 	createEnsemble(t, ns, "zk", 1)
 	awaitPolicy(t, ns, "zk")
@@ -53,13 +54,14 @@ func TestGrow(t *testing.T) {
 	for size := 3; size <= 7; size += 2 {
 		setVoters(o, &voters, size)
 		patchEnsemble(t, ns, "zk", fmt.Sprintf(`{"spec":{"voters":%d}}`, size))
-		if size > 3 {
-			patchEnsemble(t, ns, "zk", liveStatus(size-2), "status")
-		}
 		for i := size - 2; i < size; i++ {
 			createPods(t, memberPod(ns, "zk", i))
+			mustBind(t, o, i+1)
+			if size > 3 {
+				patchEnsemble(t, ns, "zk", o.join(i), "status")
+			}
 		}
-		mustBind(t, o, size)
+		patchEnsemble(t, ns, "zk", o.join(size), "status")
 	}
 }
 
@@ -69,20 +71,27 @@ func setVoters(o *oracle, voters *int, n int) {
 	*voters = n
 }
 
-// liveStatus says that the first n members vote, as the status controller does.
-func liveStatus(n int) string {
+// join says that the first n members vote, and that the next one is an observer, as the
+// status controller says it.
+func (o *oracle) join(n int) (status string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.live = map[string]bool{}
 	var members []string
 	for i := range n {
-		members = append(members, fmt.Sprintf(`{"name":"zk-%d","role":"Follower","health":"Synced"}`, i))
+		name := fmt.Sprintf("zk-%d", i)
+		o.live[name] = true
+		members = append(members, fmt.Sprintf(`{"name":%q,"role":"Follower","votes":true,"health":"Synced"}`, name))
 	}
+	members = append(members, fmt.Sprintf(`{"name":"zk-%d","role":"Observer","health":"Synced"}`, n))
 	return fmt.Sprintf(`{"status":{"voters":%d,"members":[%s]}}`, n, strings.Join(members, ","))
 }
 
 // TestFullZone fills a zone: the voter that only fits there waits, is told why in
-// words, and goes there once there is room.
+// words, and goes there once there is room, however bindings fail.
 func TestFullZone(t *testing.T) {
 	p := startExtender(t, "127.0.0.1:0")
-	startScheduler(t, "scheduler-full", p.address, nil)
+	startScheduler(t, "scheduler-full", p.address, startFaults(t, plane, 6))
 	ns := namespace(t, "full")
 	o := startOracle(t, plane, ns, zoneOf, func(string) int { return 3 })
 	createEnsemble(t, ns, "zk", 3)

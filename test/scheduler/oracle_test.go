@@ -19,12 +19,13 @@ import (
 // oracle follows one namespace bind by bind, in the order that the API server made
 // them, and keeps what was ever wrong.
 type oracle struct {
-	zoneOf map[string]string // by node
-	voters func(ensemble string) int
+	zoneOf map[string]string         // by node
+	voters func(ensemble string) int // that are declared
 
 	mu     sync.Mutex                   // guards below
 	pods   map[string]map[string]string // node by pod, by ensemble
 	unsafe map[string][]string          // what was wrong, by ensemble
+	live   map[string]bool              // the members in the live configuration, where it is known
 	bound  int
 	ended  error
 }
@@ -90,14 +91,22 @@ func (o *oracle) see(e watch.Event) {
 	}
 	members[pod.Name] = pod.Spec.NodeName
 	o.bound++
+	o.judge(name, pod, o.voters(name), func(string) bool { return true })
+	if o.live[pod.Name] {
+		o.judge(name, pod, len(o.live), func(member string) bool { return o.live[member] })
+	}
+}
+
+// judge what a pod's zone holds of so many voters, of the members that count.
+func (o *oracle) judge(ensemble string, pod *corev1.Pod, voters int, counts func(member string) bool) {
 	zone, there := o.zoneOf[pod.Spec.NodeName], 0
-	for _, node := range members {
-		if o.zoneOf[node] == zone {
+	for member, node := range o.pods[ensemble] {
+		if o.zoneOf[node] == zone && counts(member) {
 			there++
 		}
 	}
-	if v := o.voters(name); v > 2 && there > (v-1)/2 {
-		o.unsafe[name] = append(o.unsafe[name], fmt.Sprintf("%s on %s: zone %s holds %d of %d", pod.Name, pod.Spec.NodeName, zone, there, v))
+	if voters > 2 && there > (voters-1)/2 {
+		o.unsafe[ensemble] = append(o.unsafe[ensemble], fmt.Sprintf("%s on %s: zone %s holds %d of %d", pod.Name, pod.Spec.NodeName, zone, there, voters))
 	}
 }
 

@@ -17,9 +17,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	schedulerv1 "k8s.io/kube-scheduler/config/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/quorate/quorate/deploy"
@@ -101,6 +103,13 @@ type extenderProcess struct {
 
 func startExtender(t testing.TB, address string) *extenderProcess {
 	t.Helper()
+	return runExtender(t, address, timing, nil)
+}
+
+// runExtender with that timing, beside a scheduler that is elected by the Lease, if one
+// is named.
+func runExtender(t testing.TB, address string, timing extender.Timing, lease *types.NamespacedName) *extenderProcess {
+	t.Helper()
 	ctx, cancel := context.WithCancel(klog.NewContext(t.Context(), logr.Discard()))
 	informer := membership.NewInformer(membership.SourcesOf(plane.Client, ensembles), nil)
 	annotator := extender.NewAnnotator(plane.Client)
@@ -110,8 +119,12 @@ func startExtender(t testing.TB, address string) *extenderProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
+	parts := []func(context.Context) error{informer.Run, annotator.Run, placer.Run, keeper.Run, server.Run}
+	if lease != nil {
+		parts = append(parts, (&extender.LeaseWatch{Client: plane.Client, Lease: *lease, Placer: placer}).Run)
+	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range []func(context.Context) error{informer.Run, annotator.Run, placer.Run, keeper.Run, server.Run} {
+	for _, f := range parts {
 		group.Go(func() error { return f(ctx) })
 	}
 	p := &extenderProcess{address: server.Addr().String(), stop: sync.OnceFunc(func() {
@@ -150,10 +163,22 @@ func awaitReady(t testing.TB, address string) {
 // extender at the address; its words to the API server pass through f, if there is one.
 func startScheduler(t *testing.T, name, address string, f *faults) {
 	t.Helper()
+	runScheduler(t, name, address, f, nil)
+}
+
+// runScheduler that is elected by the Lease, if one is named.
+func runScheduler(t *testing.T, name, address string, f *faults, lease *types.NamespacedName) *lab.Scheduler {
+	t.Helper()
 	config := shippedConfiguration(t)
 	config.Extenders[0].URLPrefix = "http://" + address
 	config.Profiles[0].SchedulerName = nil
-	config.LeaderElection.LeaderElect = new(bool)
+	config.LeaderElection.LeaderElect = ptr.To(lease != nil)
+	if lease != nil {
+		config.LeaderElection.ResourceNamespace, config.LeaderElection.ResourceName = lease.Namespace, lease.Name
+		config.LeaderElection.LeaseDuration = metav1.Duration{Duration: 5 * time.Second}
+		config.LeaderElection.RenewDeadline = metav1.Duration{Duration: 3 * time.Second}
+		config.LeaderElection.RetryPeriod = metav1.Duration{Duration: time.Second}
+	}
 	config.ClientConnection.QPS, config.ClientConnection.Burst = 500, 1000
 	if f != nil {
 		config.ClientConnection.Kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
@@ -167,6 +192,7 @@ func startScheduler(t *testing.T, name, address string, f *faults) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
+	return s
 }
 
 // shippedConfiguration is the one in deploy/components/scheduler.

@@ -8,10 +8,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	extenderv1 "k8s.io/kube-scheduler/extender/v1"
 
 	"github.com/quorate/quorate/ensemble/membership"
@@ -26,25 +29,33 @@ type storm struct {
 	seed    uint64
 	count   int
 	address string
-	// midway is called while it blows.
+	// standby is the address of a second extender, beside a second scheduler that takes
+	// over midway, once the first was killed.
+	standby string
+	// midway is called while it blows, once half of the pods are bound.
 	midway func()
-	// limit for all to be bound once faults have ended.
-	limit time.Duration
+	// patience until then, and limit for all to be bound once faults have ended.
+	patience, limit time.Duration
 }
 
 func votersOf(ensemble string) int { return 3 + 2*(int(ensemble[len(ensemble)-1]-'0')%2) }
 
-// blow runs it. The map is about safety, the error about progress.
+// blow runs it. The map is about safety, the error about progress. Of every tenth
+// ensemble one pod's bindings fail until all others are bound.
 func (s storm) blow(t *testing.T) (map[string][]string, error) {
 	t.Helper()
 	ns := namespace(t, s.name)
 	f := startFaults(t, plane, s.seed)
-	f.doomed = func(path string) bool { return strings.Contains(path, "7-0/") } // of every tenth ensemble one pod
+	f.doomed = func(path string) bool { return strings.Contains(path, "7-0/") }
 	o := startOracle(t, plane, ns, zoneOf, votersOf)
-	startScheduler(t, "scheduler-"+s.name, s.address, f)
+	first := s.schedule(t, f)
+	doomed := 0
 	var pods []*corev1.Pod
 	for i := range s.count {
 		name := fmt.Sprintf("e%02d", i)
+		if strings.HasSuffix(name, "7") {
+			doomed++
+		}
 		createEnsemble(t, ns, name, int32(votersOf(name)))
 		for k := range votersOf(name) {
 			pods = append(pods, memberPod(ns, name, k))
@@ -52,16 +63,48 @@ func (s storm) blow(t *testing.T) (map[string][]string, error) {
 	}
 	awaitPolicy(t, ns, fmt.Sprintf("e%02d", s.count-1))
 	createPods(t, pods...)
-	if err := o.awaitBound(t.Context(), len(pods)/2, 2*time.Minute); err != nil && s.limit > time.Minute {
+	if err := o.awaitBound(t.Context(), len(pods)/2, s.patience); err != nil {
 		return o.verdict(), err
 	}
 	if s.midway != nil {
 		s.midway()
 	}
+	if s.standby != "" {
+		if err := first.Kill(); err != nil {
+			return nil, err
+		}
+	}
+	f.calm()
+	if err := o.awaitBound(t.Context(), len(pods)-doomed, s.limit); err != nil {
+		return o.verdict(), fmt.Errorf("beside pods whose bindings always fail: %w", err)
+	}
 	f.end()
 	err := o.awaitBound(t.Context(), len(pods), s.limit)
 	t.Logf("%s: %d ensembles, %d pods; bindings %v; %d ensembles unsafe", s.name, s.count, len(pods), f.counts, len(o.verdict()))
 	return o.verdict(), err
+}
+
+// schedule starts the scheduler, and the second one once the first leads.
+func (s storm) schedule(t *testing.T, f *faults) (first *lab.Scheduler) {
+	t.Helper()
+	if s.standby == "" {
+		return runScheduler(t, "scheduler-"+s.name, s.address, f, nil)
+	}
+	lease := s.lease()
+	first = runScheduler(t, "scheduler-"+s.name, s.address, f, lease)
+	if err := lab.Await(t.Context(), time.Minute, "the first scheduler to lead", func(ctx context.Context) error {
+		_, err := plane.Client.CoordinationV1().Leases(lease.Namespace).Get(ctx, lease.Name, metav1.GetOptions{})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	runScheduler(t, "scheduler-"+s.name+"-standby", s.standby, f, lease)
+	return first
+}
+
+// lease that two schedulers are elected by.
+func (s storm) lease() *types.NamespacedName {
+	return &types.NamespacedName{Namespace: metav1.NamespaceSystem, Name: s.name}
 }
 
 const ensemblesAtOnce = 60
@@ -70,27 +113,53 @@ func TestStorm(t *testing.T) {
 	runs := 2
 	if os.Getenv("QUORATE_CHAOS") != "" {
 		runs = 20
+		t.Run("as shipped", asShipped)
 	}
 	for i := range runs {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			p := startExtender(t, "127.0.0.1:0")
-			s := storm{name: fmt.Sprintf("storm-%d", i), seed: uint64(i), count: ensemblesAtOnce, address: p.address, limit: 90 * time.Second}
+			s := storm{name: fmt.Sprintf("storm-%d", i), seed: uint64(i), count: ensemblesAtOnce, address: p.address, patience: 2 * time.Minute, limit: 90 * time.Second}
 			if i%2 == 1 {
 				s.midway = func() { // the extender starts anew, and remembers nothing
 					p.stop()
 					startExtender(t, p.address)
 				}
 			}
-			unsafe, err := s.blow(t)
-			if err != nil {
-				t.Error(err)
-			}
-			for name, moments := range unsafe {
-				t.Errorf("%s: unsafe: %v", name, moments)
-			}
+			judge(t, s)
 		})
 	}
 	t.Logf("chaos: placement runs=%d violations=0", runs)
+}
+
+// asShipped is a storm in which the extender starts anew midway, with the timing that is
+// shipped.
+func asShipped(t *testing.T) {
+	p := runExtender(t, "127.0.0.1:0", extender.Timing{}, nil)
+	judge(t, storm{name: "shipped", seed: 3, count: ensemblesAtOnce, address: p.address, patience: 2 * time.Minute, limit: 90 * time.Second, midway: func() {
+		p.stop()
+		runExtender(t, p.address, extender.Timing{}, nil)
+	}})
+}
+
+// TestStormTakenOver is a storm in which the scheduler is killed midway, and another
+// one, with an extender of its own, takes over.
+func TestStormTakenOver(t *testing.T) {
+	s := storm{name: "taken-over", seed: 4, count: ensemblesAtOnce, patience: 2 * time.Minute, limit: 90 * time.Second}
+	s.address = runExtender(t, "127.0.0.1:0", timing, s.lease()).address
+	s.standby = runExtender(t, "127.0.0.1:0", timing, s.lease()).address
+	judge(t, s)
+}
+
+// judge a storm.
+func judge(t *testing.T, s storm) {
+	t.Helper()
+	unsafe, err := s.blow(t)
+	if err != nil {
+		t.Error(err)
+	}
+	for name, moments := range unsafe {
+		t.Errorf("%s: unsafe: %v", name, moments)
+	}
 }
 
 // TestStormCatchesNaive makes sure that the storm finds what it looks for.
@@ -126,12 +195,12 @@ func TestStormCatchesNaive(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	unsafe, err := storm{name: "naive", seed: 1, count: 30, address: server, limit: 2 * time.Minute}.blow(t)
+	unsafe, err := storm{name: "naive", seed: 1, count: ensemblesAtOnce, address: server, patience: 2 * time.Minute, limit: 90 * time.Second}.blow(t)
 	if err != nil {
 		t.Error(err)
 	}
-	if len(unsafe) < 3 {
-		t.Errorf("unsafe ensembles: got %d of 30, want at least 3: the storm is too mild", len(unsafe))
+	if len(unsafe) < ensemblesAtOnce/4 {
+		t.Errorf("unsafe ensembles: got %d of %d, want a quarter at least: the storm is too mild", len(unsafe), ensemblesAtOnce)
 	}
 }
 
@@ -139,29 +208,17 @@ var errNotSynced = fmt.Errorf("not synced")
 
 // TestStormCatchesRefusal makes sure that safety alone does not pass.
 func TestStormCatchesRefusal(t *testing.T) {
-	asked := make(chan struct{}, 1000)
+	var asked atomic.Int64
 	server := control(t, func(*corev1.Pod, []string) extender.Answer {
-		select {
-		case asked <- struct{}{}:
-		default:
-		}
+		asked.Add(1)
 		return extender.Answer{Outcome: extender.Held}
 	})
-	ns := namespace(t, "refusal")
-	o := startOracle(t, plane, ns, zoneOf, votersOf)
-	startScheduler(t, "scheduler-refusal", server, nil)
-	createEnsemble(t, ns, "e0", 3)
-	awaitPolicy(t, ns, "e0")
-	createPods(t, memberPod(ns, "e0", 0), memberPod(ns, "e0", 1), memberPod(ns, "e0", 2))
-	for range 3 {
-		select {
-		case <-asked:
-		case <-t.Context().Done():
-			t.Fatal("the extender was not asked")
-		}
+	unsafe, err := storm{name: "refusal", seed: 1, count: ensemblesAtOnce, address: server, patience: 10 * time.Second}.blow(t)
+	if err == nil || len(unsafe) > 0 {
+		t.Errorf("got %v and unsafe ensembles %v where everything is refused, want no progress and none", err, unsafe)
 	}
-	if err := o.awaitBound(t.Context(), 1, 2*time.Second); err == nil {
-		t.Error("a pod was bound although everything is refused")
+	if asked.Load() == 0 {
+		t.Error("the extender was not asked")
 	}
 }
 
