@@ -19,6 +19,10 @@ RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 # Temporary files of tests go with them, after Ctrl-C too.
 SCRATCH := export TMPDIR=$$(mktemp -d); trap 'rm -rf "$$TMPDIR" || rm -rf "$$TMPDIR"' EXIT;
 
+# Says every 10 s for how long a command that says nothing runs already.
+PATIENTLY = patiently() { local what=$$1 s=0 p; shift; "$$@" & p=$$!; trap 'kill $$p 2>/dev/null' INT TERM; \
+	while kill -0 $$p 2>/dev/null; do sleep 1; ((++s % 10)) || echo "  ($$what: $${s}s so far)"; done; wait $$p; }; patiently
+
 .NOTPARALLEL:
 
 .PHONY: help
@@ -27,6 +31,7 @@ help: ## What can be made
 
 .PHONY: demo
 demo: ## The main job, seen working: real ZooKeeper, real scheduler, no cluster (KEEP=1 leaves it running)
+	@$(PATIENTLY) "compiling the demo" go build -o /dev/null ./test/setup ./test/demo
 	@go run ./test/setup -only packages
 	@go run ./test/demo
 
@@ -86,6 +91,7 @@ release: ## Binaries of all platforms with SBOMs and checksums, in RELEASE_DIR
 
 .PHONY: deps
 deps: ## Install and build what the tests and the demo need, once
+	@$(PATIENTLY) "compiling what installs" go build -o /dev/null ./test/setup
 	@go run ./test/setup
 
 .PHONY: generate

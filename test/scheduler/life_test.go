@@ -43,7 +43,7 @@ func patchEnsemble(t *testing.T, namespace, name, patch string, subresource ...s
 func TestGrow(t *testing.T) {
 	p := startExtender(t, "127.0.0.1:0")
 	f := startFaults(t, plane, 5)
-	startScheduler(t, "scheduler-grow", p.address, f)
+	startScheduler(t, "grow", p.address, f)
 	ns := namespace(t, "grow")
 	createEnsemble(t, ns, "zk", 1)
 	awaitPolicy(t, ns, "zk")
@@ -91,7 +91,7 @@ func (o *oracle) join(n int) (status string) {
 // words, and goes there once there is room, however bindings fail.
 func TestFullZone(t *testing.T) {
 	p := startExtender(t, "127.0.0.1:0")
-	startScheduler(t, "scheduler-full", p.address, startFaults(t, plane, 6))
+	startScheduler(t, "full", p.address, startFaults(t, plane, 6))
 	ns := namespace(t, "full")
 	o := startOracle(t, plane, ns, zoneOf, func(string) int { return 3 })
 	createEnsemble(t, ns, "zk", 3)
@@ -149,7 +149,7 @@ func awaitReason(t *testing.T, namespace, text string) {
 // API tells the scheduler, so that the pod has to be poked.
 func TestEnsembleChanges(t *testing.T) {
 	p := startExtender(t, "127.0.0.1:0")
-	startScheduler(t, "scheduler-changes", p.address, nil)
+	startScheduler(t, "changes", p.address, nil)
 	ns := namespace(t, "changes")
 	o := startOracle(t, plane, ns, zoneOf, func(string) int { return 0 })
 	createEnsemble(t, ns, "zk", 4)
@@ -164,8 +164,10 @@ func TestEnsembleChanges(t *testing.T) {
 // TestOutage schedules ordinary pods while the extender is down, and while it hangs:
 // they never wait for it. Members do, and go where they belong once it is back.
 func TestOutage(t *testing.T) {
+	t.Parallel()
 	for name, listen := range map[string]bool{"down": false, "hanging": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			ns := namespace(t, "outage-"+name)
 			o := startOracle(t, plane, ns, zoneOf, func(ensemble string) int { return map[string]int{"zk": 3}[ensemble] })
 			createEnsemble(t, ns, "zk", 3)
@@ -175,7 +177,7 @@ func TestOutage(t *testing.T) {
 			if listen {
 				hangUp = hang(t, address)
 			}
-			startScheduler(t, "scheduler-outage-"+name, address, nil)
+			startScheduler(t, "outage-"+name, address, nil)
 			createPods(t, memberPod(ns, "zk", 0), memberPod(ns, "zk", 1), memberPod(ns, "zk", 2))
 			ordinary := make([]*corev1.Pod, 20)
 			for i := range ordinary {

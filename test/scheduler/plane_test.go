@@ -159,19 +159,20 @@ func awaitReady(t testing.TB, address string) {
 	}
 }
 
-// startScheduler starts a real scheduler, configured as deploy/ says, that asks the
-// extender at the address; its words to the API server pass through f, if there is one.
-func startScheduler(t *testing.T, name, address string, f *faults) {
+// startScheduler starts a real scheduler for the pods of a namespace, configured as
+// deploy/ says, that asks the extender at the address; its words to the API server pass
+// through f, if there is one.
+func startScheduler(t *testing.T, namespace, address string, f *faults) {
 	t.Helper()
-	runScheduler(t, name, address, f, nil)
+	runScheduler(t, "scheduler-"+namespace, namespace, address, f, nil)
 }
 
 // runScheduler that is elected by the Lease, if one is named.
-func runScheduler(t *testing.T, name, address string, f *faults, lease *types.NamespacedName) *lab.Scheduler {
+func runScheduler(t *testing.T, name, namespace, address string, f *faults, lease *types.NamespacedName) *lab.Scheduler {
 	t.Helper()
 	config := shippedConfiguration(t)
 	config.Extenders[0].URLPrefix = "http://" + address
-	config.Profiles[0].SchedulerName = nil
+	config.Profiles[0].SchedulerName = &namespace
 	config.LeaderElection.LeaderElect = ptr.To(lease != nil)
 	if lease != nil {
 		config.LeaderElection.ResourceNamespace, config.LeaderElection.ResourceName = lease.Namespace, lease.Name
@@ -256,11 +257,12 @@ func createEnsemble(t testing.TB, namespace, name string, voters int32) {
 }
 
 // memberPod is a pod as users write it: it does not ask for a voter's place; the
-// policy does that for it.
+// policy does that for it. Its scheduler has the name of its namespace.
 func memberPod(namespace, ensemble string, i int) *corev1.Pod {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: namespace, Name: fmt.Sprintf("%s-%d", ensemble, i), Labels: map[string]string{ensembleLabel: ensemble},
 	}}
+	pod.Spec.SchedulerName = namespace
 	pod.Spec.Containers = []corev1.Container{{Name: "member", Image: "member"}}
 	return pod
 }

@@ -88,17 +88,17 @@ func (s storm) blow(t *testing.T) (map[string][]string, error) {
 func (s storm) schedule(t *testing.T, f *faults) (first *lab.Scheduler) {
 	t.Helper()
 	if s.standby == "" {
-		return runScheduler(t, "scheduler-"+s.name, s.address, f, nil)
+		return runScheduler(t, "scheduler-"+s.name, s.name, s.address, f, nil)
 	}
 	lease := s.lease()
-	first = runScheduler(t, "scheduler-"+s.name, s.address, f, lease)
+	first = runScheduler(t, "scheduler-"+s.name, s.name, s.address, f, lease)
 	if err := lab.Await(t.Context(), time.Minute, "the first scheduler to lead", func(ctx context.Context) error {
 		_, err := plane.Client.CoordinationV1().Leases(lease.Namespace).Get(ctx, lease.Name, metav1.GetOptions{})
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
-	runScheduler(t, "scheduler-"+s.name+"-standby", s.standby, f, lease)
+	runScheduler(t, "scheduler-"+s.name+"-standby", s.name, s.standby, f, lease)
 	return first
 }
 
@@ -110,7 +110,8 @@ func (s storm) lease() *types.NamespacedName {
 const ensemblesAtOnce = 60
 
 func TestStorm(t *testing.T) {
-	runs := 2
+	t.Parallel()
+	runs, violations := 2, 0
 	if os.Getenv("QUORATE_CHAOS") != "" {
 		runs = 20
 		t.Run("as shipped", asShipped)
@@ -125,10 +126,10 @@ func TestStorm(t *testing.T) {
 					startExtender(t, p.address)
 				}
 			}
-			judge(t, s)
+			violations += judge(t, s)
 		})
 	}
-	t.Logf("chaos: placement runs=%d violations=0", runs)
+	t.Logf("chaos: placement runs=%d violations=%d", runs, violations)
 }
 
 // asShipped is a storm in which the extender starts anew midway, with the timing that is
@@ -144,14 +145,15 @@ func asShipped(t *testing.T) {
 // TestStormTakenOver is a storm in which the scheduler is killed midway, and another
 // one, with an extender of its own, takes over.
 func TestStormTakenOver(t *testing.T) {
+	t.Parallel()
 	s := storm{name: "taken-over", seed: 4, count: ensemblesAtOnce, patience: 2 * time.Minute, limit: 90 * time.Second}
 	s.address = runExtender(t, "127.0.0.1:0", timing, s.lease()).address
 	s.standby = runExtender(t, "127.0.0.1:0", timing, s.lease()).address
 	judge(t, s)
 }
 
-// judge a storm.
-func judge(t *testing.T, s storm) {
+// judge a storm: no ensemble may ever be unsafe, and all pods must be bound.
+func judge(t *testing.T, s storm) (violations int) {
 	t.Helper()
 	unsafe, err := s.blow(t)
 	if err != nil {
@@ -160,10 +162,12 @@ func judge(t *testing.T, s storm) {
 	for name, moments := range unsafe {
 		t.Errorf("%s: unsafe: %v", name, moments)
 	}
+	return len(unsafe)
 }
 
 // TestStormCatchesNaive makes sure that the storm finds what it looks for.
 func TestStormCatchesNaive(t *testing.T) {
+	t.Parallel()
 	informer := membership.NewInformer(membership.SourcesOf(plane.Client, ensembles), nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -208,6 +212,7 @@ var errNotSynced = fmt.Errorf("not synced")
 
 // TestStormCatchesRefusal makes sure that safety alone does not pass.
 func TestStormCatchesRefusal(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int64
 	server := control(t, func(*corev1.Pod, []string) extender.Answer {
 		asked.Add(1)
