@@ -141,22 +141,48 @@ func (b *bridge) acquire(ctx context.Context, r resourcelock.LeaderElectionRecor
 	if holder != "" {
 		return fmt.Errorf("acquire %s: %w: %s holds the Lease", b.Describe(), ErrNotHolder, holder)
 	}
-	write := b.lease.Update
+	write, sent := b.lease.Update, time.Now()
 	if absent {
 		write = b.lease.Create
 	}
 	if err := write(ctx, b.leaseRecord(r)); err != nil {
 		return fmt.Errorf("acquire Lease: %w", err)
 	}
-	err := b.acquireLock(ctx, r)
-	if err == nil || b.seal {
-		return err
+	if b.seal {
+		return b.acquireLock(ctx, r)
+	}
+	err := b.acquireLockWithin(ctx, r, sent.Add(b.lock.cfg.RenewDeadline))
+	if err == nil {
+		return nil
 	}
 	left := b.lock.emptied()
 	if moved.HolderIdentity == Tombstone {
 		left = moved // a leader by ZooKeeper alone relies on it
 	}
 	return errors.Join(err, b.drop(ctx, left))
+}
+
+// acquireLockWithin the time for which an elector relies on the Lease. The Lease is
+// written again when the lock is had: it may be another's by then, and the elector will
+// rely on it for as long again.
+func (b *bridge) acquireLockWithin(ctx context.Context, r resourcelock.LeaderElectionRecord, deadline time.Time) error {
+	bounded, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	if err := b.acquireLock(bounded, r); err != nil {
+		return err
+	}
+	ctx, cancel = context.WithTimeout(ctx, b.lock.cfg.RetryPeriod)
+	defer cancel()
+	r.RenewTime = metav1.Now()
+	err := b.lease.Update(ctx, r)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("%w: acquired the lock, but not the Lease again: %w", ErrNotHolder, err)
+	if t := b.lock.Term(); t != nil {
+		t.lose(err)
+	}
+	return err
 }
 
 // acquireLock looks again: the Lease may have taken a while.

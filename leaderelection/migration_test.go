@@ -5,20 +5,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes/fake"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	clienttesting "k8s.io/client-go/testing"
 	clientgo "k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
@@ -26,39 +19,11 @@ import (
 	"github.com/quorate/quorate/leaderelection/zookeepertest"
 )
 
-// leases is an API server's, which compares versions, as client-go's fake does not.
-func leases() coordinationv1client.LeasesGetter {
-	client := fake.NewClientset()
-	var mu sync.Mutex
-	version := 0
-	bump := func(action clienttesting.Action) (bool, runtime.Object, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		write := action.(clienttesting.CreateAction)
-		l := write.GetObject().(*coordinationv1.Lease).DeepCopy()
-		gvr := action.GetResource()
-		old, err := client.Tracker().Get(gvr, l.Namespace, l.Name)
-		if err == nil && action.GetVerb() == "update" && old.(*coordinationv1.Lease).ResourceVersion != l.ResourceVersion {
-			return true, nil, apierrors.NewConflict(schema.GroupResource{Resource: "leases"}, l.Name, fmt.Errorf("version moved"))
-		}
-		version++
-		l.ResourceVersion = strconv.Itoa(version)
-		if action.GetVerb() == "create" {
-			err = client.Tracker().Create(gvr, l, l.Namespace)
-		} else {
-			err = client.Tracker().Update(gvr, l, l.Namespace)
-		}
-		return true, l, err
-	}
-	client.PrependReactor("update", "leases", bump)
-	client.PrependReactor("create", "leases", bump)
-	return client.CoordinationV1()
-}
-
 // replica of a program in a migration: it knows one store, or both.
 type replica struct {
 	kind string
 	*process
+	api  *way
 	kill func() // without a word to anybody
 	stop func() // in peace
 	wg   sync.WaitGroup
@@ -80,19 +45,19 @@ type migration struct {
 func (m *migration) start(t *testing.T, kind string) *replica {
 	t.Helper()
 	m.n++
-	r := &replica{kind: kind}
+	r := &replica{kind: kind, api: &way{LeasesGetter: m.leases}}
 	name := fmt.Sprintf("%s-%d", kind, m.n)
 	var l resourcelock.Interface
 	if kind == leaseOnly {
-		r.process = &process{name: name, history: m.h}
+		r.process = &process{name: name, history: m.h, slow: stopTime - time.Millisecond}
 		l = &resourcelock.LeaseLock{
-			LeaseMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x"}, Client: m.leases,
+			LeaseMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x"}, Client: r.api,
 			LockConfig: resourcelock.ResourceLockConfig{Identity: name},
 		}
 	} else {
 		r.process = join(t, m.tree, m.h, name)
 		lock := lockOf(t, r.process)
-		l = leaderelection.NewBridge(lock, m.leases, kind == zkOnly)
+		l = leaderelection.NewBridge(lock, r.api, kind == zkOnly)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	dead := make(chan struct{})
@@ -105,7 +70,7 @@ func (m *migration) start(t *testing.T, kind string) *replica {
 		}
 		cancel()
 	})
-	r.wg.Go(func() { m.elect(ctx, t, name, &mortal{l, dead}, dead) })
+	r.wg.Go(func() { m.elect(ctx, t, r, &mortal{l, dead}, dead) })
 	return r
 }
 
@@ -124,13 +89,21 @@ func (m *mortal) Update(ctx context.Context, r resourcelock.LeaderElectionRecord
 	}
 }
 
-func (m *mortal) RecordEvent(string) {}
+func (m *mortal) RecordEvent(event string) {
+	select {
+	case <-m.dead:
+	default:
+		m.Interface.RecordEvent(event)
+	}
+}
 
-func (m *migration) elect(ctx context.Context, t *testing.T, name string, l resourcelock.Interface, dead chan struct{}) {
+func (m *migration) elect(ctx context.Context, t *testing.T, r *replica, l resourcelock.Interface, dead chan struct{}) {
 	var working sync.WaitGroup
 	for ctx.Err() == nil {
 		e, err := clientgo.NewLeaderElector(clientgo.LeaderElectionConfig{
-			Lock: l, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second, ReleaseOnCancel: true,
+			Lock: l, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
+			// A LeaseLock is released before the work has stopped.
+			ReleaseOnCancel: r.kind != leaseOnly,
 			Callbacks: clientgo.LeaderCallbacks{
 				OnStartedLeading: func(ctx context.Context) {
 					working.Add(1)
@@ -143,9 +116,13 @@ func (m *migration) elect(ctx context.Context, t *testing.T, name string, l reso
 						return
 					default:
 					}
-					m.h.start(name, token)
+					m.h.start(r.name, token)
 					<-ctx.Done()
-					m.h.stop(name)
+					select {
+					case <-time.After(r.slow):
+					case <-dead:
+					}
+					m.h.stop(r.name)
 				},
 				OnStoppedLeading: func() {},
 			},

@@ -1,0 +1,94 @@
+package leaderelection_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/fake"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	clienttesting "k8s.io/client-go/testing"
+)
+
+// leases is an API server's, which compares versions, as client-go's fake does not.
+func leases() coordinationv1client.LeasesGetter {
+	client := fake.NewClientset()
+	var mu sync.Mutex
+	version := 0
+	bump := func(action clienttesting.Action) (bool, runtime.Object, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		write := action.(clienttesting.CreateAction)
+		l := write.GetObject().(*coordinationv1.Lease).DeepCopy()
+		gvr := action.GetResource()
+		old, err := client.Tracker().Get(gvr, l.Namespace, l.Name)
+		if err == nil && action.GetVerb() == "update" && old.(*coordinationv1.Lease).ResourceVersion != l.ResourceVersion {
+			return true, nil, apierrors.NewConflict(schema.GroupResource{Resource: "leases"}, l.Name, fmt.Errorf("version moved"))
+		}
+		version++
+		l.ResourceVersion = strconv.Itoa(version)
+		if action.GetVerb() == "create" {
+			err = client.Tracker().Create(gvr, l, l.Namespace)
+		} else {
+			err = client.Tracker().Update(gvr, l, l.Namespace)
+		}
+		return true, l, err
+	}
+	client.PrependReactor("update", "leases", bump)
+	client.PrependReactor("create", "leases", bump)
+	return client.CoordinationV1()
+}
+
+// way of one process to the API server.
+type way struct {
+	coordinationv1client.LeasesGetter
+	requests atomic.Int32
+	cut      atomic.Bool
+}
+
+func (w *way) Leases(namespace string) coordinationv1client.LeaseInterface {
+	return &leasesByWay{w.LeasesGetter.Leases(namespace), w}
+}
+
+// send one request.
+func (w *way) send() error {
+	w.requests.Add(1)
+	if w.cut.Load() {
+		return errors.New("connection refused")
+	}
+	return nil
+}
+
+type leasesByWay struct {
+	coordinationv1client.LeaseInterface
+	way *way
+}
+
+func (l *leasesByWay) Get(ctx context.Context, name string, opts metav1.GetOptions) (*coordinationv1.Lease, error) {
+	if err := l.way.send(); err != nil {
+		return nil, err
+	}
+	return l.LeaseInterface.Get(ctx, name, opts)
+}
+
+func (l *leasesByWay) Create(ctx context.Context, lease *coordinationv1.Lease, opts metav1.CreateOptions) (*coordinationv1.Lease, error) {
+	if err := l.way.send(); err != nil {
+		return nil, err
+	}
+	return l.LeaseInterface.Create(ctx, lease, opts)
+}
+
+func (l *leasesByWay) Update(ctx context.Context, lease *coordinationv1.Lease, opts metav1.UpdateOptions) (*coordinationv1.Lease, error) {
+	if err := l.way.send(); err != nil {
+		return nil, err
+	}
+	return l.LeaseInterface.Update(ctx, lease, opts)
+}

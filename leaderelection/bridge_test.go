@@ -1,0 +1,92 @@
+package leaderelection_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/quorate/quorate/leaderelection/zookeeper"
+	"github.com/quorate/quorate/leaderelection/zookeepertest"
+)
+
+// holder of the Lease, as everybody reads it.
+func (m *migration) holder(t *testing.T) string {
+	t.Helper()
+	l, err := m.leases.Leases("ns").Get(t.Context(), "x", metav1.GetOptions{})
+	if err != nil || l.Spec.HolderIdentity == nil {
+		return ""
+	}
+	return *l.Spec.HolderIdentity
+}
+
+// stall the acquires of a replica for so long from the first of them, then call after.
+func stall(r *replica, d time.Duration, after func()) {
+	var first time.Time
+	r.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+		if len(ops) <= 3 {
+			return zookeepertest.None
+		}
+		if first.IsZero() {
+			first = time.Now()
+		}
+		if time.Since(first) < d {
+			return zookeepertest.LostBefore
+		}
+		after()
+		return zookeepertest.None
+	})
+}
+
+// halfway is a replica that holds the Lease, and waits for ZooKeeper for so long,
+// beside one that knows only the Lease.
+func halfway(t *testing.T, m *migration, waits time.Duration, after func(*replica)) (stuck, other *replica) {
+	t.Helper()
+	before := m.start(t, leaseOnly)
+	await(t, time.Minute, "a first leader", func() bool { return m.h.leader() != "" })
+	stuck = m.start(t, both)
+	pass(10 * time.Second)
+	stall(stuck, waits, func() { after(stuck) })
+	before.stop()
+	await(t, time.Minute, "the Lease held by one that waits for ZooKeeper", func() bool { return strings.HasPrefix(m.holder(t), both) })
+	return stuck, m.start(t, leaseOnly)
+}
+
+// ZooKeeper stalls between the two parts of an acquire, for as long as a Lease lasts
+// and a session survives: what is won in the end is led by only if the Lease still is
+// ours.
+func TestStallBetweenLeaseAndLock(t *testing.T) {
+	for _, waits := range []time.Duration{5 * time.Second, 12 * time.Second, 16 * time.Second, 20 * time.Second, 28 * time.Second} {
+		t.Run(waits.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &migration{tree: zookeepertest.NewTree(timeout), leases: leases(), h: newHistory()}
+				stuck, other := halfway(t, m, waits, func(*replica) {})
+				pass(2 * time.Minute)
+				if m.h.leader() == "" {
+					t.Error("nobody leads after the stall")
+				}
+				stuck.stop()
+				other.stop()
+				m.h.check(t)
+			})
+		})
+	}
+}
+
+// A Lease that was written long before the lock was had is written again, or it would
+// run out before an elector that has lost the API server since.
+func TestLeaseIsFreshWhenTheLockIsHad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &migration{tree: zookeepertest.NewTree(timeout), leases: leases(), h: newHistory()}
+		stuck, other := halfway(t, m, 9*time.Second, func(r *replica) { r.api.cut.Store(true) })
+		pass(2 * time.Minute)
+		if got := m.h.leader(); got != other.name {
+			t.Errorf("leader while the other cannot reach the API server: got %q, want %q", got, other.name)
+		}
+		stuck.stop()
+		other.stop()
+		m.h.check(t)
+	})
+}
