@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"github.com/quorate/quorate/leaderelection"
+	"github.com/quorate/quorate/leaderelection/zookeeper"
 	"github.com/quorate/quorate/leaderelection/zookeepertest"
 )
 
@@ -167,6 +170,46 @@ func TestAbandonedPlaceIsGivenUp(t *testing.T) {
 		if g := <-c; g.err != nil || g.record.HolderIdentity != "" || g.at.Sub(freed) > 10*time.Millisecond {
 			t.Errorf("the next: %+v, %v, after %v", g.record, g.err, g.at.Sub(freed))
 		}
+	})
+}
+
+// A candidate that gave up while its place was being made has none, however late it
+// turns out that it was made: in a session that goes on it would block the election.
+func TestPlaceOfUnknownOutcomeIsGivenUp(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		leader := lockOf(t, join(t, tree, newHistory(), "a"))
+		acquire(t, leader)
+		p := join(t, tree, newHistory(), "b")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		p.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+			if queues(ops) || ctx.Err() != nil {
+				return zookeepertest.HangAfter
+			}
+			return zookeepertest.None
+		})
+		c := get(ctx, lockOf(t, p))
+		waiting(t, c, "a candidate without an answer")
+		if got := nodes(tree, "queue-"); len(got) != 1 {
+			t.Fatalf("queue: %v, want a place that its owner does not know of", got)
+		}
+		cancel()
+		<-c
+		pass(time.Second) // in which nobody answers
+		p.client().Inject(nil)
+		await(t, timeout, "an empty queue", func() bool { return len(nodes(tree, "queue-")) == 0 })
+		if err := release(t.Context(), leader); err != nil {
+			t.Fatal(err)
+		}
+		acquire(t, lockOf(t, join(t, tree, newHistory(), "c")))
+	})
+}
+
+// queues is whether a write makes a place in the queue.
+func queues(ops []zookeeper.Op) bool {
+	return slices.ContainsFunc(ops, func(op zookeeper.Op) bool {
+		c, ok := op.(*zookeeper.Create)
+		return ok && strings.Contains(c.Path, "/queue-")
 	})
 }
 
