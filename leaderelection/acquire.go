@@ -114,9 +114,8 @@ func (l *Lock) win(a *attempt) error {
 		a.life.disclaim(a.claim)
 		return err
 	}
-	deadline, _ := a.life.deadline()
 	t := &Term{
-		lock: l, life: a.life, token: token, claim: a.claim, version: version, deadline: deadline, renewed: time.Now(),
+		lock: l, life: a.life, token: token, claim: a.claim, version: version, renewed: time.Now(),
 		lost: make(chan struct{}), over: make(chan struct{}), gone: make(chan struct{}), proven: make(chan struct{}),
 	}
 	if !l.managed && !l.cfg.StopsFirst {
@@ -128,9 +127,7 @@ func (l *Lock) win(a *attempt) error {
 
 // begin a term, or give it back at once if nobody waits for it.
 func (l *Lock) begin(t *Term, a *attempt) {
-	t.life.mu.Lock()
-	t.life.terms[t] = struct{}{}
-	t.life.mu.Unlock()
+	t.life.admit(t)
 	l.mu.Lock()
 	abandoned := a.abandoned
 	if !abandoned {

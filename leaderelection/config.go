@@ -95,7 +95,3 @@ func (c *Config) validateDurations(managed bool) (errs []error) {
 	}
 	return errs
 }
-
-func (li *life) budgetFor(reserve time.Duration) budget {
-	return budget{timeout: li.Timeout(), tick: li.tick, interval: li.interval, reserve: reserve}
-}

@@ -98,6 +98,24 @@ func TestHungServer(t *testing.T) {
 	})
 }
 
+// A server may grant less at a reconnect than the one before, and counts by that: so
+// must the leader.
+func TestServerThatGrantsLess(t *testing.T) {
+	for _, granted := range []time.Duration{22 * time.Second, 10 * time.Second} {
+		t.Run(granted.String(), func(t *testing.T) {
+			election(t, func(t *testing.T, tree *zookeepertest.Tree, h *history, ps map[string]*process, _ map[string]context.CancelFunc) {
+				first := h.leader()
+				tree.Grant(granted)
+				ps[first].client().Reconnect()
+				pass(10 * time.Second)
+				ps[first].client().Isolate()
+				awaitSuccessor(t, h, first, granted+tick*3/2+10*time.Millisecond)
+				pass(time.Minute)
+			})
+		})
+	}
+}
+
 // Short interruptions cost nobody the lead.
 func TestShortInterruptionIsSurvived(t *testing.T) {
 	election(t, func(t *testing.T, _ *zookeepertest.Tree, h *history, ps map[string]*process, _ map[string]context.CancelFunc) {

@@ -367,6 +367,40 @@ func TestSettingsAreChecked(t *testing.T) {
 	})
 }
 
+// A session that a server makes too short at a reconnect is too short at once, and goes
+// on: its end would free the lock before the work has stopped.
+func TestSettingsAreCheckedAtAReconnect(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		l := lockOf(t, p)
+		acquire(t, l)
+		term, before := l.Term(), l.Term().Deadline()
+		proven := term.Proven()
+		tree.Grant(10 * time.Second)
+		p.client().Reconnect()
+		synctest.Wait()
+		if !errors.Is(term.Err(), leaderelection.ErrBudget) {
+			t.Errorf("term of a bare elector with a session of 10s: %v, want %v", term.Err(), leaderelection.ErrBudget)
+		}
+		select {
+		case <-proven:
+		default:
+			t.Error("nobody was told of the deadline's move")
+		}
+		if got, want := before.Sub(term.Deadline()), timeout-10*time.Second; got != want {
+			t.Errorf("deadline was brought forward by %v, want %v", got, want)
+		}
+		if err := p.client().Err(); err != nil {
+			t.Errorf("session: %v", err)
+		}
+		l.RecordEvent("stopped leading")
+		await(t, time.Minute, "no owner", func() bool { return len(nodes(tree, "owner")) == 0 })
+		if err := tryAcquire(t.Context(), l); !errors.Is(err, leaderelection.ErrBudget) {
+			t.Errorf("acquire in a session of 10s: %v, want %v", err, leaderelection.ErrBudget)
+		}
+	})
+}
+
 // One write per session and interval serves all locks of the process.
 func TestLocksCostNoWrites(t *testing.T) {
 	perMinute := func(t *testing.T, locks int) int {

@@ -124,6 +124,20 @@ func (t *Term) extend(deadline time.Time, conn uint64) {
 		default:
 		}
 	}
+	t.move(deadline)
+}
+
+// curtail the deadline, if it is later.
+func (t *Term) curtail(deadline time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if deadline.Before(t.deadline) {
+		t.move(deadline)
+	}
+}
+
+// move the deadline, and say so. Needs t.mu.
+func (t *Term) move(deadline time.Time) {
 	t.deadline = deadline
 	close(t.proven)
 	t.proven = make(chan struct{})
@@ -180,6 +194,7 @@ func (t *Term) await(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		timer.Reset(t.next()) // another connection may have brought the deadline forward
 	waiting:
 		for {
 			select {
@@ -229,11 +244,14 @@ func (t *Term) due() error {
 	return nil
 }
 
-// look at the nodes, and watch them, until it is done through one connection. While
-// it can't be done the deadline does not move, and ends the term.
+// look at the nodes, and watch them, until it is done through one connection that was
+// granted enough. While it can't be done the deadline does not move, and ends the term.
 func (t *Term) look(ctx context.Context) ([]<-chan struct{}, error) {
 	for {
 		conn := t.life.Connection()
+		if err := t.life.budgetFor(t.lock.reserve).check(); err != nil {
+			return nil, err
+		}
 		watched, err := t.lookOnce(ctx)
 		if err == nil && conn == t.life.Connection() {
 			t.mu.Lock()

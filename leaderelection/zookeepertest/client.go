@@ -36,6 +36,7 @@ type Client struct {
 
 	mu      sync.Mutex // guards below
 	why     error
+	timeout time.Duration // granted to the connection
 	conns   uint64
 	cut     bool
 	hung    bool
@@ -51,7 +52,8 @@ func (t *Tree) Open() *Client {
 	defer t.mu.Unlock()
 	t.opened++
 	c := &Client{
-		tree: t, session: t.opened, ended: make(chan struct{}), touched: make(chan struct{}, 1), conns: 1,
+		tree: t, session: t.opened, ended: make(chan struct{}), touched: make(chan struct{}, 1),
+		timeout: t.granted(), conns: 1,
 		moved: make(chan struct{}), watches: map[string]chan struct{}{},
 	}
 	t.clients[c.session] = c
@@ -62,9 +64,9 @@ func (t *Tree) Open() *Client {
 // live is the server's clock for the session: pings are answered, and touch it,
 // while the client is connected to a server that is connected to its peers.
 func (c *Client) live() {
-	expiry := time.NewTimer(c.tree.timeout)
+	expiry := time.NewTimer(c.Timeout())
 	defer expiry.Stop()
-	ping := time.NewTicker(c.tree.timeout / 3)
+	ping := time.NewTicker(c.Timeout() / 3)
 	defer ping.Stop()
 	for {
 		select {
@@ -72,10 +74,11 @@ func (c *Client) live() {
 			return
 		case <-ping.C:
 			if c.reachesQuorum() {
-				expiry.Reset(c.tree.timeout)
+				expiry.Reset(c.Timeout())
 			}
 		case <-c.touched:
-			expiry.Reset(c.tree.timeout)
+			expiry.Reset(c.Timeout())
+			ping.Reset(c.Timeout() / 3)
 		case <-expiry.C:
 			c.tree.expire(c.session)
 			c.awaitServer()
@@ -88,7 +91,7 @@ func (c *Client) live() {
 // awaitServer that can tell the client that its session has expired, or the
 // client's own clock, which is later than the server's.
 func (c *Client) awaitServer() {
-	own := time.NewTimer(c.tree.timeout)
+	own := time.NewTimer(c.Timeout())
 	defer own.Stop()
 	for !c.reachesQuorum() {
 		c.mu.Lock()
@@ -107,7 +110,18 @@ func (c *Client) awaitServer() {
 func (c *Client) reachesQuorum() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.cut && !c.hung && c.stale == nil
+	return c.reaches()
+}
+
+// reaches a quorum. Needs c.mu.
+func (c *Client) reaches() bool { return !c.cut && !c.hung && c.stale == nil }
+
+// touch the session at the server.
+func (c *Client) touch() {
+	select {
+	case c.touched <- struct{}{}:
+	default:
+	}
 }
 
 func (c *Client) set(change func()) {
@@ -162,9 +176,13 @@ func (c *Client) newConnection() {
 	c.connect()
 }
 
-// connect anew. Needs c.mu.
+// connect anew, which touches the session, by what the server grants then. Needs c.mu.
 func (c *Client) connect() {
 	c.conns++
+	if c.reaches() {
+		c.timeout = c.tree.granted()
+		c.touch()
+	}
 	for p, w := range c.watches {
 		close(w)
 		delete(c.watches, p)
@@ -188,7 +206,7 @@ func (c *Client) finish(why error) {
 func (c *Client) notify(paths []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cut || c.hung || c.stale != nil {
+	if !c.reaches() {
 		return // a new connection fires them all
 	}
 	for _, p := range paths {
@@ -254,10 +272,7 @@ func (c *Client) call(ctx context.Context, ops []zookeeper.Op, apply func(nodes 
 	}
 	if nodes == nil {
 		nodes = c.tree.nodes
-		select {
-		case c.touched <- struct{}{}:
-		default:
-		}
+		c.touch()
 	}
 	err = apply(nodes)
 	c.tree.mu.Unlock()
@@ -334,7 +349,11 @@ func (c *Client) Multi(ctx context.Context, ops ...zookeeper.Op) (results []zook
 func (c *Client) SessionID() int64 { return c.session }
 
 // Timeout that the tree granted.
-func (c *Client) Timeout() time.Duration { return c.tree.timeout }
+func (c *Client) Timeout() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.timeout
+}
 
 // Connection counts connections.
 func (c *Client) Connection() uint64 {

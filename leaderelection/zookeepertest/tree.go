@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorate/quorate/leaderelection/zookeeper"
@@ -14,7 +15,7 @@ import (
 
 // Tree is an ensemble's data and sessions.
 type Tree struct {
-	timeout time.Duration
+	timeout atomic.Int64 // that a connection is granted
 
 	mu      sync.Mutex // guards below
 	zxid    int64
@@ -33,8 +34,16 @@ type node struct {
 
 // NewTree returns an empty ensemble that grants the session timeout.
 func NewTree(timeout time.Duration) *Tree {
-	return &Tree{timeout: timeout, nodes: map[string]node{"/": {}}, clients: map[int64]*Client{}}
+	t := &Tree{nodes: map[string]node{"/": {}}, clients: map[int64]*Client{}}
+	t.Grant(timeout)
+	return t
 }
+
+// Grant another session timeout from now on: to new sessions, and to others when they
+// next take a connection.
+func (t *Tree) Grant(timeout time.Duration) { t.timeout.Store(int64(timeout)) }
+
+func (t *Tree) granted() time.Duration { return time.Duration(t.timeout.Load()) }
 
 // Writes that were committed so far; a multi is one.
 func (t *Tree) Writes() int {
