@@ -60,7 +60,7 @@ func newLock(cfg Config, managed bool) (*Lock, error) {
 		log:      s.log.WithValues("lock", cfg.Namespace+"/"+cfg.Name),
 		metrics:  s.metrics,
 	}
-	l.metrics.leading(l, false)
+	l.metrics.candidate(l)
 	return l, nil
 }
 

@@ -118,6 +118,10 @@ func (m *metrics) proofAge() float64 {
 	return li.age().Seconds()
 }
 
+// candidate shows an election that this process takes part in. Another lock of it may
+// lead.
+func (m *metrics) candidate(l *Lock) { m.leader.WithLabelValues(l.Describe()) }
+
 func (m *metrics) leading(l *Lock, leads bool) {
 	v := 0.0
 	if leads {

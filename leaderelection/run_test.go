@@ -259,6 +259,41 @@ quorate_leaderelection_standby_position{election="ns/x"} 0
 	})
 }
 
+// A process may have two candidates in one election: that the second is made does not
+// say that the first has stopped leading.
+func TestSecondCandidateLeavesTheGaugeAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tree, reg := zookeepertest.NewTree(timeout), prometheus.NewPedanticRegistry()
+		s, err := leaderelection.Dial(t.Context(), leaderelection.SessionConfig{
+			Timeout: timeout, Tick: tick, Registerer: reg,
+			Open: func(context.Context) (leaderelection.Conn, error) { return tree.Open(), nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close(t.Context())
+		p := &process{name: "a", session: s}
+		leads := func(want string) {
+			t.Helper()
+			want = "# HELP quorate_leaderelection_leader Whether this process leads the election.\n" +
+				"# TYPE quorate_leaderelection_leader gauge\n" + `quorate_leaderelection_leader{election="ns/x"} ` + want + "\n"
+			if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "quorate_leaderelection_leader"); err != nil {
+				t.Error(err)
+			}
+		}
+		first := lockOf(t, p)
+		leads("0")
+		acquire(t, first)
+		leads("1")
+		lockOf(t, p)
+		leads("1")
+		if err := release(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+		leads("0")
+	})
+}
+
 // The health check fails while nothing proves the session, and only then.
 func TestHealth(t *testing.T) {
 	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {

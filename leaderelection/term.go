@@ -108,13 +108,13 @@ func (t *Term) valid() error {
 	return nil
 }
 
-// extend the deadline by a proof that came through a connection. Not if the nodes
-// were not looked at through it, or if an event waits that may say that they are
-// gone.
+// extend the deadline by a proof that came through a connection. Not if that is not
+// known (0), if the nodes were not looked at through it, or if an event waits that may
+// say that they are gone.
 func (t *Term) extend(deadline time.Time, conn uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.err != nil || conn != t.looked || !deadline.After(t.deadline) {
+	if t.err != nil || conn == 0 || conn != t.looked || !deadline.After(t.deadline) {
 		return
 	}
 	for _, w := range t.watched {

@@ -3,6 +3,7 @@ package zookeeper_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -18,7 +19,10 @@ type welcome struct {
 	at     int
 }
 
-const timeoutAt = 8 // in the answer: four bytes, milliseconds
+const (
+	timeoutAt = 8  // in the answer: four bytes, milliseconds
+	sessionAt = 12 // eight bytes
+)
 
 func (w *welcome) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
@@ -70,5 +74,26 @@ func TestAnotherTimeoutIsGranted(t *testing.T) {
 	}
 	if err := c.Err(); err != nil {
 		t.Errorf("session: %v", err)
+	}
+}
+
+// A Client is one session, never two: should a server answer with another, this one is
+// over.
+func TestAnotherSessionIsRefused(t *testing.T) {
+	s := serve(t, 30*time.Second)
+	s.zxid = 0 // as in TestWatchesEndWithTheirConnection
+	c := dialTwice(t, s, func(head []byte) {
+		if len(head) >= sessionAt+8 {
+			binary.BigEndian.PutUint64(head[sessionAt:], 4711)
+		}
+	})
+	if err := c.Err(); !errors.Is(err, zookeeper.ErrEnded) {
+		t.Errorf("session: %v, want %v", err, zookeeper.ErrEnded)
+	}
+	if _, _, err := c.Get(t.Context(), "/x"); !errors.Is(err, zookeeper.ErrEnded) {
+		t.Errorf("call after another session was granted: %v, want %v", err, zookeeper.ErrEnded)
+	}
+	if got := c.SessionID(); got == 4711 {
+		t.Errorf("session's id: got %d, want the first one's", got)
 	}
 }

@@ -83,6 +83,12 @@ func (c *Client) connected() {
 	c.mu.Lock()
 	w := c.wire
 	timeout, session := w.granted()
+	if c.session != 0 && session != c.session {
+		c.mu.Unlock()
+		_ = w.Close() // before anything is written to it
+		c.end(fmt.Errorf("%w: a server has answered with session %#x", ErrEnded, session))
+		return
+	}
 	c.timeout, c.session, c.lastErr = timeout, session, nil
 	c.mu.Unlock()
 	if err := w.established(); err != nil {
