@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -43,6 +44,7 @@ func candidate() error {
 		}
 		session = s
 	}
+	store := &fencedStore{servers: os.Getenv("SERVERS")}
 	pause := time.NewTicker(100 * time.Millisecond)
 	for range pause.C {
 		err := leaderelection.Run(ctx, leaderelection.Config{
@@ -51,7 +53,10 @@ func candidate() error {
 			StopTime: chaosStop, StopsFirst: true,
 		}, leaderelection.Callbacks{OnStartedLeading: func(ctx context.Context) {
 			t := leaderelection.TermFrom(ctx)
-			lead(ctx, t.Token(), t.Valid)
+			var works sync.WaitGroup
+			works.Go(func() { lead(ctx, t.Token(), t.Valid) })
+			works.Go(func() { store.lead(ctx, t) })
+			works.Wait()
 		}})
 		fmt.Fprintln(os.Stderr, os.Getenv("NAME"), "term is over:", err)
 	}
@@ -72,7 +77,7 @@ func lead(ctx context.Context, token int64, valid func() error) {
 		if valid() != nil {
 			return
 		}
-		if _, err := fmt.Fprintln(conn, token, checked); err != nil || !answers.Scan() || answers.Text() != "ok" {
+		if _, err := fmt.Fprintln(conn, token, checked); err != nil || !answers.Scan() {
 			return
 		}
 		select {

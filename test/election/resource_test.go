@@ -9,16 +9,14 @@ import (
 	"testing"
 )
 
-// resource is what leaders act on: it refuses whoever comes with a lower token than
-// it has seen, and remembers everything.
+// resource is what leaders act on: it lets everybody in, and remembers everything.
 type resource struct {
 	listener net.Listener
 	serving  sync.WaitGroup
 
-	mu      sync.Mutex // guards below
-	acts    []act
-	highest int64
-	open    []net.Conn
+	mu   sync.Mutex // guards below
+	acts []act
+	open []net.Conn
 }
 
 func openResource(t *testing.T) *resource {
@@ -49,24 +47,18 @@ func (r *resource) serve(conn net.Conn) {
 		if _, err := fmt.Sscan(lines.Text(), &a.Token, &a.Checked); err != nil {
 			return
 		}
-		if _, err := fmt.Fprintln(conn, r.take(a)); err != nil {
+		r.take(a)
+		if _, err := fmt.Fprintln(conn); err != nil {
 			return
 		}
 	}
 }
 
-// take an act in, or refuse it.
-func (r *resource) take(a act) string {
+func (r *resource) take(a act) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a.At = monotonic()
-	a.Refused = a.Token < r.highest
-	r.highest = max(r.highest, a.Token)
 	r.acts = append(r.acts, a)
-	if a.Refused {
-		return "stale"
-	}
-	return "ok"
 }
 
 // history is all acts from the nth on.
@@ -74,13 +66,6 @@ func (r *resource) history(n int) []act {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]act(nil), r.acts[n:]...)
-}
-
-// forget what was seen: ZooKeeper has lost its data, and tokens begin anew.
-func (r *resource) forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.acts, r.highest = nil, 0
 }
 
 func (r *resource) length() int {
