@@ -82,15 +82,7 @@ func faultsOfCandidates() []fault {
 		{name: "answers-lost", hurt: links((*lab.Link).DropAnswers, long)},
 		{name: "requests-lost", hurt: links((*lab.Link).DropRequests, short)},
 		{name: "answers-of-acquire-lost", hurt: answersOfAcquireLost},
-		{name: "write-queued-at-expiry", hurt: func(t *testing.T, a *arena, c *wrapped, now act) func() {
-			check(t, c.links.All(func(l *lab.Link) error { return l.Slow(chaosTimeout / 2) }))
-			check(t, c.process.Pause())
-			a.awaitSuccessor(t, now.Token)
-			return func() {
-				check(t, c.process.Resume())
-				check(t, c.links.All((*lab.Link).Restore))
-			}
-		}},
+		{name: "write-queued-at-expiry", crash: true, hurt: writeQueuedAtExpiry},
 		{name: "owner-deleted", allowed: unnoticed, hurt: deleted(record + "/owner")},
 		{name: "record-deleted", allowed: unnoticed, hurt: recordDeleted},
 	}
@@ -175,23 +167,54 @@ func pausedPastItsTerm(t *testing.T, a *arena, c *wrapped, now act) func() {
 	}
 }
 
-// answersOfAcquireLost lets the successors send their acquire and hear nothing.
-func answersOfAcquireLost(t *testing.T, a *arena, c *wrapped, _ act) func() {
-	others := slices.DeleteFunc(slices.Clone(a.candidates), func(o *wrapped) bool { return o == c })
-	check(t, c.process.Kill())
-	await(t, "the end of the session", func() bool {
-		exists, _, err := a.direct.Exists(record + "/owner")
-		for _, o := range others {
-			check(t, o.links.All((*lab.Link).DropAnswers))
-		}
-		return err == nil && !exists || t.Failed()
-	})
-	return func() {
-		for _, o := range others {
-			check(t, o.links.All((*lab.Link).Restore))
-		}
+// writeQueuedAtExpiry lets connections be made and nothing pass: what the holder asks
+// waits to be sent, and is when its session is over.
+func writeQueuedAtExpiry(t *testing.T, a *arena, c *wrapped, now act) func() {
+	check(t, c.links.All((*lab.Link).Cut))
+	check(t, c.links.All((*lab.Link).Drop))
+	a.awaitSuccessor(t, now.Token)
+	return func() { check(t, c.links.All((*lab.Link).Restore)) }
+}
+
+// answersOfAcquireLost lets a successor's acquire be made, and its answer be lost.
+func answersOfAcquireLost(t *testing.T, a *arena, c *wrapped, now act) func() {
+	token, lost := a.loseAnswerOfAcquire(t, c, now)
+	for !lost {
 		a.start(t, c)
+		c, now = a.leader(t)
+		token, lost = a.loseAnswerOfAcquire(t, c, now)
 	}
+	// It owns the lock and does not know it: what it asks again must not wait for itself.
+	a.awaitAct(t, "a leader", func(x act) bool { return x.Token >= token })
+	return func() { a.start(t, c) }
+}
+
+// loseAnswerOfAcquire kills the leader, and cuts the others off as soon as one of them
+// owns the lock. Lost is whether that one has not heard of it.
+func (a *arena) loseAnswerOfAcquire(t *testing.T, c *wrapped, now act) (token int64, lost bool) {
+	t.Helper()
+	others := slices.DeleteFunc(slices.Clone(a.candidates), func(o *wrapped) bool { return o == c })
+	all := func(do func(*lab.Link) error) {
+		for _, o := range others {
+			check(t, o.links.All(do))
+		}
+	}
+	const delay = 300 * time.Millisecond
+	all(func(l *lab.Link) error { return l.Slow(delay) })
+	check(t, c.process.Kill())
+	await(t, "an owner", func() bool {
+		exists, owner, err := a.direct.Exists(record + "/owner")
+		if err != nil || !exists || owner.Czxid == now.Token {
+			return false
+		}
+		token = owner.Czxid
+		return true
+	})
+	all((*lab.Link).Cut)
+	elapse(t, 2*delay) // whoever had heard acts by now, and what was under way is lost
+	lost = !slices.ContainsFunc(a.resource.history(0), func(x act) bool { return x.Token == token })
+	all((*lab.Link).Restore)
+	return token, lost
 }
 
 // leaderStorm makes ZooKeeper elect again and again.
