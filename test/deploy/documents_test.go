@@ -43,7 +43,7 @@ func (c *cluster) pages(t *testing.T) map[string]string {
 }
 
 var (
-	snippet    = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+	snippet    = regexp.MustCompile("(?ms)^ *```yaml\n(.*?)^ *```")
 	metricName = regexp.MustCompile(`\bquorate_[a-z_]+`)
 )
 
@@ -78,6 +78,8 @@ func (c *cluster) take(t *testing.T, mapper meta.RESTMapper, block string) error
 		lock := &componentconfig.LeaderElectionConfiguration{ResourceLock: resourcelock.LeasesResourceLock}
 		leaderelection.NewOptions().AddFlags(flags, lock)
 		return flags.Parse(args)
+	case o.GroupVersionKind().Group == "kubeadm.k8s.io":
+		return yaml.UnmarshalStrict([]byte(block), &kubeadm{})
 	case o.GetKind() == "QuorateConfiguration":
 		file := filepath.Join(t.TempDir(), "quorate.yaml")
 		if err := os.WriteFile(file, []byte(block), 0o600); err != nil {

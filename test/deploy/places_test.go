@@ -236,6 +236,10 @@ func (c *cluster) besideControlPlane(t *testing.T) {
 	if err := yaml.UnmarshalStrict([]byte(text), &scheduler); err != nil {
 		t.Fatal(err)
 	}
+	// As its own file is on a control-plane node: see TestKubeadmsSchedulerFindsWhatItNeeds.
+	if scheduler.ClientConnection.Kubeconfig, err = c.KubeconfigAs("system:kube-scheduler"); err != nil {
+		t.Fatal(err)
+	}
 	scheduler.Profiles = []schedulerv1.KubeSchedulerProfile{{SchedulerName: new("beside")}} // one has the default's name already
 	s, err := c.StartScheduler(t.Context(), lab.SchedulerConfig{Name: "beside", Configuration: &scheduler})
 	if err != nil {

@@ -69,11 +69,15 @@ func (c *cluster) startBeside(ctx context.Context, pod *corev1.Pod) (lab.Workloa
 	if err != nil {
 		return nil, "", err
 	}
-	// In a cluster each has its pod's or its node's loopback for itself.
-	lines := strings.NewReplacer("127.0.0.1:10270", ports[0],
-		"kind: KubeSchedulerConfiguration\n", "kind: KubeSchedulerConfiguration\nclientConnection: {kubeconfig: "+kubeconfig+"}\n")
+	// In a cluster each has its pod's or its node's loopback for itself, and a scheduler
+	// in a pod the pod's service account.
+	lines := []string{"127.0.0.1:10270", ports[0]}
+	if len(pod.Spec.Containers) > 1 {
+		const kind = "kind: KubeSchedulerConfiguration\n"
+		lines = append(lines, kind, kind+"clientConnection: {kubeconfig: "+kubeconfig+"}\n")
+	}
 	p := &program{health: "http://" + ports[0] + "/readyz", done: make(chan struct{})}
-	p.mount = func(ctx context.Context) error { return c.mount(ctx, pod, lines, "") }
+	p.mount = func(ctx context.Context) error { return c.mount(ctx, pod, strings.NewReplacer(lines...), "") }
 	if err := p.mount(ctx); err != nil {
 		return nil, "", err
 	}
