@@ -38,6 +38,7 @@ func gvr(groupVersion, resource string) schema.GroupVersionResource {
 func TestInstallUseUpgradeUninstall(t *testing.T) {
 	c := start(t)
 	before := c.everything(t)
+	c.policyAlone(t)
 	page := func(name string) []string {
 		t.Helper()
 		commands, err := Commands(filepath.Join(c.repo, "docs", name))
@@ -128,6 +129,35 @@ func (c *cluster) neverBlocked(t *testing.T, namespace, when string) {
 	if err := c.Client.CoreV1().Pods(namespace).Delete(t.Context(), "deleted", metav1.DeleteOptions{}); err != nil {
 		t.Errorf("delete a pod %s: %v", when, err)
 	}
+}
+
+// policyAlone: who is a member is not known before the API server knows the CRD. Pods
+// are refused meanwhile, but never where the cluster itself and the guard live.
+func (c *cluster) policyAlone(t *testing.T) {
+	t.Helper()
+	policy := c.component(t, "voter-policy")
+	c.run(t, "kubectl create namespace quorate-system")
+	c.run(t, "kubectl apply -k "+policy)
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "probe"},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "none"}}},
+	}
+	creating := func(ctx context.Context) error {
+		_, err := c.Client.CoreV1().Pods("default").Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	}
+	await(t, "the policy to be in force without its CRD", func(ctx context.Context) error {
+		err := creating(ctx)
+		if err != nil && strings.Contains(err.Error(), "failed to find resource referenced by paramKind") {
+			return nil
+		}
+		return fmt.Errorf("create a pod: got %w, want a refusal for want of the CRD", err)
+	})
+	for _, namespace := range []string{"kube-system", "quorate-system"} {
+		c.neverBlocked(t, namespace, "while the API server does not know the CRD")
+	}
+	c.run(t, "kubectl delete -k "+policy)
+	await(t, "the policy to be gone", creating)
 }
 
 func (c *cluster) evict(ctx context.Context, namespace, name string, dry bool) error {

@@ -48,11 +48,13 @@ func (c *cluster) places(t *testing.T) {
 	c.apply(t, ensembleOf, "hand", corev1.LabelTopologyZone)
 	c.byHand(t)
 	c.safeAndFeasible(t)
+	c.neverBlocked(t, "default", "while the voter policy is in force")
 	c.infeasibleUntilChanged(t)
 	// Nobody judges what is bound by hand, and everybody is told.
 	c.condition(t, "hand", "PlacementSafe", "False", "zone a holds 2 of 3 voters")
 	c.leastPrivilege(t, "system:serviceaccount:quorate-system:quorate-scheduler", "examples/scheduler", streamed, "ClusterRole/quorate-extender", "Role/quorate-scheduler")
 	c.run(t, "kubectl delete -k "+second)
+	c.neverBlocked(t, "default", "once the scheduler's side is deleted")
 	c.besideControlPlane(t)
 	c.condition(t, "racks", "PlacementFeasible", "True", "")
 	c.run(t, "kubectl -n placed delete statefulset,pod,ensemble --all")
