@@ -48,13 +48,10 @@ func (p *process) writeGuarded(ctx context.Context) error {
 	if err := p.live.List(ctx, &ensembles); err != nil {
 		return fmt.Errorf("list ensembles: %w", err)
 	}
-	var problems []audit.Problem
-	if p.auditor != nil {
-		problems = p.auditor.Problems()
-	}
+	report := p.auditor.Report()
 	for i := range ensembles.Items {
 		e := &ensembles.Items[i]
-		want := audit.Guarded(e, guarded[e.Namespace], problems)
+		want := audit.Guarded(e, guarded[e.Namespace], report)
 		if err := audit.WriteCondition(ctx, p.live, e, want); err != nil {
 			return err
 		}

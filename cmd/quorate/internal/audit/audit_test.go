@@ -214,6 +214,9 @@ func TestAuditorTellsOnce(t *testing.T) {
 	cluster := fake.NewClientBuilder().WithScheme(scheme).WithObjects(bad).Build()
 	events, metrics := &recorder{}, prometheus.NewRegistry()
 	a := NewAuditor(Config{Reader: cluster, Validating: validating(t), Deadline: deadline, Events: events, Metrics: metrics})
+	if a.Report().Looked || (*Auditor)(nil).Report().Looked {
+		t.Error("says that it has looked, and has not")
+	}
 	for range 3 {
 		if got := a.Look(t.Context()); len(got) != 1 {
 			t.Fatalf("problems: got %v, want one", got)
@@ -240,8 +243,8 @@ func TestAuditorTellsOnce(t *testing.T) {
 	if err := cluster.Update(t.Context(), bad); err != nil {
 		t.Fatal(err)
 	}
-	if got := a.Look(t.Context()); len(got) != 0 || len(a.Problems()) != 0 {
-		t.Errorf("problems once mended: got %v", got)
+	if got := a.Look(t.Context()); len(got) != 0 || len(a.Report().Problems) != 0 || !a.Report().Looked {
+		t.Errorf("problems once mended: got %v and %+v", got, a.Report())
 	}
 	if changed() != 1 {
 		t.Error("nobody is told that the problem is over")
@@ -251,5 +254,19 @@ func TestAuditorTellsOnce(t *testing.T) {
 	}
 	if n, err := testutil.GatherAndCount(metrics, "quorate_self_audit_problem"); err != nil || n != len(Checks) {
 		t.Errorf("series: got %d (%v), want %d", n, err, len(Checks))
+	}
+}
+
+// Whoever waits for a first look is told of it, though it found nothing.
+func TestFirstLookIsTold(t *testing.T) {
+	a := NewAuditor(Config{})
+	a.Look(t.Context())
+	select {
+	case <-a.Changed():
+	default:
+		t.Error("nobody is told of the first look")
+	}
+	if r := a.Report(); !r.Looked || len(r.Problems) > 0 {
+		t.Errorf("report: got %+v, want a look that found nothing", r)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,13 +49,13 @@ type Auditor struct {
 	found   *prometheus.GaugeVec
 	changed chan struct{}
 
-	mu   sync.Mutex // guards below
-	last map[string]Problem
+	mu   sync.Mutex         // guards below
+	last map[string]Problem // nil before the first look
 }
 
 // NewAuditor returns an Auditor that has not looked yet.
 func NewAuditor(cfg Config) *Auditor {
-	a := &Auditor{cfg: cfg, last: map[string]Problem{}, changed: make(chan struct{}, 1), found: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	a := &Auditor{cfg: cfg, changed: make(chan struct{}, 1), found: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "quorate_self_audit_problem",
 		Help: "How many things of a kind are not as they should be in what the cluster holds of Quorate.",
 	}, []string{"check"})}
@@ -82,8 +83,8 @@ func (a *Auditor) Run(ctx context.Context, interval func() time.Duration) error 
 	}
 }
 
-// Changed has something to receive once Problems are others than before; it is for
-// one receiver. A nil Auditor never has.
+// Changed has something to receive once Report says other than before; it is for one
+// receiver. A nil Auditor never has.
 func (a *Auditor) Changed() <-chan struct{} {
 	if a == nil {
 		return nil
@@ -91,15 +92,22 @@ func (a *Auditor) Changed() <-chan struct{} {
 	return a.changed
 }
 
-// Problems that the last look found.
-func (a *Auditor) Problems() []Problem {
+// Report is what a look found. The zero value is that of nobody who looked.
+type Report struct {
+	// Looked is false where nothing is known yet.
+	Looked bool
+	// Problems that the look found, in no order.
+	Problems []Problem
+}
+
+// Report of the last look. A nil Auditor never looks.
+func (a *Auditor) Report() Report {
+	if a == nil {
+		return Report{}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var problems []Problem
-	for _, p := range a.last {
-		problems = append(problems, p)
-	}
-	return problems
+	return Report{Looked: a.last != nil, Problems: slices.Collect(maps.Values(a.last))}
 }
 
 // Look looks once, tells what is new and what is over, and returns what is wrong.
@@ -120,7 +128,7 @@ func (a *Auditor) Look(ctx context.Context) []Problem {
 	before := a.last
 	a.last = now
 	a.mu.Unlock()
-	if !maps.Equal(before, now) {
+	if before == nil || !maps.Equal(before, now) {
 		select {
 		case a.changed <- struct{}{}:
 		default: // not yet received: it will see these, too

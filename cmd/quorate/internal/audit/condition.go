@@ -22,13 +22,13 @@ const ConditionGuarded = "Guarded"
 const fieldOwner = "quorate-audit"
 
 // Guarded is the condition of an Ensemble whose namespace is labelled or not, given
-// what is wrong with the guard.
-func Guarded(e *v1alpha1.Ensemble, labelled bool, problems []Problem) metav1.Condition {
+// what was found of the guard.
+func Guarded(e *v1alpha1.Ensemble, labelled bool, r Report) metav1.Condition {
 	c := metav1.Condition{
 		Type: ConditionGuarded, Status: metav1.ConditionTrue, Reason: "Guarded",
 		Message: "evictions, deletions and scale-downs of its members are judged",
 	}
-	weakens := slices.DeleteFunc(slices.Clone(problems), func(p Problem) bool { return p.Check == SchedulerConfig })
+	weakens := slices.DeleteFunc(slices.Clone(r.Problems), func(p Problem) bool { return p.Check == SchedulerConfig })
 	slices.SortFunc(weakens, func(a, b Problem) int {
 		if a.String() < b.String() {
 			return -1
@@ -39,6 +39,9 @@ func Guarded(e *v1alpha1.Ensemble, labelled bool, problems []Problem) metav1.Con
 	case !labelled:
 		c.Status, c.Reason = metav1.ConditionFalse, "NamespaceNotGuarded"
 		c.Message = fmt.Sprintf("nobody judges evictions in this namespace: kubectl label namespace %s %s=enabled", e.Namespace, deploy.GuardLabel)
+	case !r.Looked:
+		c.Status, c.Reason = metav1.ConditionUnknown, "NotAudited"
+		c.Message = "nobody has looked whether the guard is installed as it should be: see selfAudit of the configuration, and the log"
 	case len(weakens) > 0:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, "GuardMisconfigured", weakens[0].String()
 		if n := len(weakens) - 1; n > 0 {
