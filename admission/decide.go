@@ -81,7 +81,7 @@ func judge(ev *Evidence, targets []int, kept []v1alpha1.Grant) judgement {
 	}
 	all := j.gone | j.loss
 	j.verdict = v.Without(all, j.spare)
-	j.left = max(0, v.Synced.Minus(all).Len()-v.Doubt)
+	j.left = v.Left(all)
 	return j
 }
 

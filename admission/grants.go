@@ -128,7 +128,7 @@ func (ev *Evidence) back(g *v1alpha1.Grant, age GrantAge) bool {
 func (ev *Evidence) successor(g *v1alpha1.Grant) int {
 	v := &ev.View
 	claims := ev.claims(g)
-	if !v.Known || v.Doubt > 0 || claims.Len() != 1 {
+	if !v.Known || v.Doubt(0) > 0 || claims.Len() != 1 {
 		return -1
 	}
 	for i := range claims.Servers() {

@@ -249,6 +249,7 @@ func (g *Guard) matter(ctx context.Context, r *Request, pod *corev1.Pod, e *v1al
 			return m, Decision{Outcome: DenyContention, Ensemble: name, Message: "no time was left to ask the members; retry"}, false
 		}
 		m.ev.Now = g.now()
+		g.memory.Settle(e.UID, &m.ev.View)
 		g.memory.Probed(&m.ev)
 	}
 	return m, Decision{}, true

@@ -176,6 +176,9 @@ func (h *history) faults(ctx context.Context) {
 				h.after(5*time.Second, func() { p.relabelled = false })
 			}
 		}
+		if what == 8 {
+			h.deafen(server)
+		}
 		offset := h.upto(10 * time.Hour)
 		h.mu.Unlock()
 		switch what {

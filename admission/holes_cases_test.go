@@ -122,8 +122,30 @@ var holes = map[string]hole{
 				for i := range pods {
 					v.Members[i].Health, v.Synced, v.Unseen = probe.Synced, v.Synced.With(i), 0
 				}
+				v.Counted = len(pods) - 1
 			}
 		},
+	},
+	"the leader's count holds": {
+		why: "The leader has lost a follower that does not know it yet.",
+		tell: func(ctx context.Context, s *stage) {
+			s.mu.Lock()
+			s.deafen(1)
+			s.mu.Unlock()
+			s.evicted(ctx, 2)
+		},
+		without: func(s *stage) { s.mutant.view = func(v *probe.View, _ []corev1.Pod) { v.Counted = -1 } },
+	},
+	"the leader counts without names": {
+		why: "The same, and the one to go is in sync, but not heard: the leader counts as many as say so.",
+		tell: func(ctx context.Context, s *stage) {
+			s.mu.Lock()
+			s.muffled[2] = true
+			s.deafen(1)
+			s.mu.Unlock()
+			s.evicted(ctx, 2)
+		},
+		without: func(s *stage) { s.mutant.view = func(v *probe.View, _ []corev1.Pod) { v.Settle = 0 } },
 	},
 	"the new process answers for itself": {
 		why: "A pod is deleted by force, its process lives on, and answers at the address of the next one.",

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/quorate/quorate/ensemble/probe"
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
@@ -41,9 +42,10 @@ type Memory struct {
 }
 
 type sighting struct {
-	guard  string
-	since  time.Time
-	grants map[string]*grantSighting
+	guard     string
+	since     time.Time
+	grants    map[string]*grantSighting
+	agreement probe.Agreement
 }
 
 type grantSighting struct {
@@ -67,11 +69,7 @@ func NewMemory(size int) *Memory {
 func (m *Memory) See(e *v1alpha1.Ensemble, now time.Time) Ages {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s, ok := m.ensembles.Get(e.UID)
-	if !ok {
-		s = &sighting{}
-		m.ensembles.Add(e.UID, s)
-	}
+	s := m.of(e.UID)
 	guard := ""
 	if e.Status.Guard != nil {
 		guard = e.Status.Guard.UID
@@ -81,6 +79,23 @@ func (m *Memory) See(e *v1alpha1.Ensemble, now time.Time) Ages {
 	}
 	s.see(e.Status.Grants, now)
 	return s.ages(now)
+}
+
+// of is what was seen of the Ensemble.
+func (m *Memory) of(ensemble types.UID) *sighting {
+	s, ok := m.ensembles.Get(ensemble)
+	if !ok {
+		s = &sighting{}
+		m.ensembles.Add(ensemble, s)
+	}
+	return s
+}
+
+// Settle tells the view for how long its members and their leader have agreed.
+func (m *Memory) Settle(ensemble types.UID, v *probe.View) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(ensemble).agreement.See(v)
 }
 
 func (s *sighting) see(grants []v1alpha1.Grant, now time.Time) {

@@ -54,8 +54,13 @@ func (ev *Evidence) doubts(j *judgement, causes []string) string {
 	if !ev.View.Known {
 		why = append(why, ev.View.Reason)
 	}
-	if ev.View.Doubt > 0 {
-		why = append(why, fmt.Sprintf("the leader counts %d fewer in sync than say so themselves", ev.View.Doubt))
+	doubt := ev.View.Doubt(0)
+	if doubt > 0 {
+		why = append(why, fmt.Sprintf("the leader counts %d fewer in sync than say so themselves", doubt))
+	}
+	if ev.View.Doubt(j.gone|j.loss) > doubt {
+		why = append(why, fmt.Sprintf("the leader counts %s in sync by number alone, and may mean one that goes unheard until that has stood for %s",
+			count(ev.View.Counted, "follower"), ev.View.Settle))
 	}
 	why = append(why, causes...)
 	if ev.View.Known {

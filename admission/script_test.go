@@ -107,7 +107,7 @@ func scene(t *testing.T, td *datadriven.TestData) (Evidence, Ask) {
 	e.Status.Guard = &v1alpha1.GuardStatus{UID: "ens", Armed: true}
 	ev := Evidence{
 		Ensemble: e, Now: noon, Fates: map[string]Fate{}, Ages: Ages{Guard: time.Hour, Grants: map[string]GrantAge{}},
-		View: probe.View{Known: true, Live: true, Leader: -1, Settle: 10 * time.Second, At: noon.Add(-100 * time.Millisecond)},
+		View: probe.View{Known: true, Live: true, Leader: -1, Counted: -1, Settle: 10 * time.Second, At: noon.Add(-100 * time.Millisecond)},
 	}
 	for line := range strings.Lines(td.Input) {
 		switch w := split(line); w.name {
@@ -215,7 +215,8 @@ func readView(t *testing.T, w words, ev *Evidence) {
 		ev.View.Live = false
 	}
 	ev.View.Changing = w.has("changing")
-	ev.View.Doubt = w.number(t, "doubt", "0")
+	ev.View.Counted = w.number(t, "counted", "-1")
+	ev.View.Settled = w.has("settled")
 }
 
 // closeView derives the sets and the system from the members. While the membership is

@@ -1,7 +1,6 @@
 package admission
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -10,12 +9,9 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/quorate/quorate/ensemble/probe"
-	"github.com/quorate/quorate/ensemble/quorum"
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
@@ -33,12 +29,15 @@ type world struct {
 	pods      map[string]*modelPod
 	servers   []modelServer
 	leader    int // -1 during an election
+	epoch     uint64
+	processes []*process
 	zombies   map[netip.Addr]*process
 	broken    []string // what the oracle saw
 	trace     []string // what happened, for when it saw something
 	calm      bool     // no faults any more
 	slow      time.Duration
-	sticky    bool // a new pod gets the address of the old one
+	muffled   map[int]bool // servers that the guard cannot hear
+	sticky    bool         // a new pod gets the address of the old one
 	closed    chan struct{}
 	tasks     sync.WaitGroup
 }
@@ -56,9 +55,15 @@ type modelPod struct {
 
 // process is one life of a server.
 type process struct {
+	server        int
 	alive, synced bool
-	id            string
+	// deaf processes were lost by their leader, and still say that they follow it.
+	deaf bool
+	id   string
 }
+
+// serves reports whether it counts for a quorum.
+func (p *process) serves() bool { return p.alive && p.synced && !p.deaf }
 
 // modelServer is what the oracle remembers of a server.
 type modelServer struct {
@@ -69,7 +74,7 @@ func newWorld(t *testing.T, seed uint64, voters, spare int) *world {
 	w := &world{
 		t: t, spare: spare, rng: rand.New(rand.NewPCG(seed, 1)), ensembles: map[string]*v1alpha1.Ensemble{},
 		pods: map[string]*modelPod{}, servers: make([]modelServer, voters), zombies: map[netip.Addr]*process{},
-		closed: make(chan struct{}), slow: 5 * time.Second,
+		muffled: map[int]bool{}, closed: make(chan struct{}), slow: 5 * time.Second,
 	}
 	w.makeEnsemble("zk")
 	w.ensembles["zk"].Status.Guard = &v1alpha1.GuardStatus{UID: string(w.ensembles["zk"].UID), Armed: true}
@@ -108,9 +113,16 @@ func (w *world) start(server int, ip netip.Addr) *modelPod {
 	}
 	p := &modelPod{
 		name: podName(server), uid: types.UID("pod-" + strconv.Itoa(n)), ip: ip, server: server,
-		proc: &process{id: "process-" + strconv.Itoa(n)},
+		proc: w.launch(server, n),
 	}
 	w.pods[p.name] = p
+	return p
+}
+
+// launch is a new process of the server, which does not run yet.
+func (w *world) launch(server, n int) *process {
+	p := &process{server: server, id: "process-" + strconv.Itoa(n)}
+	w.processes = append(w.processes, p)
 	return p
 }
 
@@ -158,7 +170,7 @@ func (w *world) bring(p *modelPod) {
 
 // flicker shows the container running for a moment, although its process can't.
 func (w *world) flicker(p *modelPod) {
-	p.running, p.proc = true, &process{id: "process-" + strconv.Itoa(w.next())}
+	p.running, p.proc = true, w.launch(p.server, w.next())
 	w.after(w.upto(time.Second), func() { p.running = false })
 	w.bring(p)
 }
@@ -183,14 +195,35 @@ func (w *world) crash(server int) {
 	if p == nil || !p.proc.alive {
 		return
 	}
-	if p.proc.synced && !p.terminating {
+	if p.proc.serves() && !p.terminating {
 		w.servers[server].crashed = time.Now()
 	}
 	w.note("%s %s crashed, synced=%t", p.name, p.uid, p.proc.synced)
 	p.proc.alive, p.proc.synced = false, false
-	p.running, p.proc = false, &process{id: "process-" + strconv.Itoa(w.next())}
+	p.running, p.proc = false, w.launch(server, w.next())
 	w.lost(server)
 	w.bring(p)
+}
+
+// deafen makes the leader lose a follower that does not know it for a while, less than
+// a settle time.
+func (w *world) deafen(server int) {
+	p := w.pods[podName(server)]
+	if p == nil || !p.proc.serves() || server == w.leader {
+		return
+	}
+	if !p.terminating {
+		w.servers[server].crashed = time.Now()
+	}
+	w.note("%s %s was lost by the leader", p.name, p.uid)
+	proc := p.proc
+	proc.deaf = true
+	w.after(w.upto(9*time.Second), func() {
+		proc.deaf, proc.synced = false, false
+		if p.proc == proc {
+			w.resync(p)
+		}
+	})
 }
 
 // lost holds an election if the leader went.
@@ -210,7 +243,7 @@ func (w *world) elect() {
 			if p == nil || !p.proc.alive {
 				continue
 			}
-			if alive++; best < 0 || p.proc.synced {
+			if alive++; best < 0 || p.proc.serves() {
 				best = i
 			}
 		}
@@ -218,9 +251,10 @@ func (w *world) elect() {
 			w.elect()
 			return
 		}
-		w.leader = best
+		w.leader, w.epoch = best, w.epoch+1
 		w.note("%s leads", podName(best))
-		w.pods[podName(best)].proc.synced, w.servers[best].crashed = true, time.Time{}
+		proc := w.pods[podName(best)].proc
+		proc.synced, proc.deaf, w.servers[best].crashed = true, false, time.Time{}
 	})
 }
 
@@ -230,7 +264,7 @@ func (w *world) remove(p *modelPod, began time.Time, force bool, d Decision) {
 	if p.terminating || w.pods[p.name] != p {
 		return
 	}
-	if p.proc.synced {
+	if p.proc.serves() {
 		w.servers[p.server].crashed = time.Time{}
 	}
 	p.terminating = true
@@ -267,60 +301,11 @@ func (w *world) check(p *modelPod, began time.Time, d Decision) {
 		switch crashed := w.servers[i].crashed; {
 		case !crashed.IsZero() && crashed.After(began):
 			up++
-		case other != nil && other != p && !other.terminating && other.proc.alive && other.proc.synced:
+		case other != nil && other != p && !other.terminating && other.proc.serves():
 			up++
 		}
 	}
-	if p.proc.synced && up < len(w.servers)/2+1+w.spare {
+	if p.proc.serves() && up < len(w.servers)/2+1+w.spare {
 		w.broken = append(w.broken, fmt.Sprintf("%s went, asked %s before, and left %d of %d: %s %s", p.name, time.Since(began), up, len(w.servers), d.Outcome, d.Message))
 	}
-}
-
-// Examine implements Examiner: every address is asked, and whoever answers there
-// says what it is.
-func (w *world) Examine(ctx context.Context, _ *v1alpha1.Ensemble, pods []corev1.Pod) probe.View {
-	at := time.Now()
-	w.delay(ctx, 50*time.Millisecond)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	v := probe.View{Known: w.leader >= 0, Reason: "no server leads", Live: true, Leader: -1, Settle: 10 * time.Second, At: at}
-	var voters quorum.Set
-	claimed := map[int]bool{}
-	for i := range pods {
-		server := ordinal(pods[i].Name)
-		m := probe.Member{Name: pods[i].Name, ServerID: strconv.Itoa(server), Votes: true, Reason: "no answer"}
-		proc := w.answering(address(pods[i].Status.PodIP))
-		switch {
-		case !w.calm && w.chance(2) || proc == nil:
-			v.Unseen = v.Unseen.With(i)
-		case proc.synced:
-			m.Health, v.Synced = probe.Synced, v.Synced.With(i)
-		default:
-			m.Health = probe.NotSynced
-		}
-		if server == w.leader {
-			v.Leader = i
-		}
-		v.Members, voters, claimed[server] = append(v.Members, m), voters.With(i), true
-	}
-	for i := range w.servers {
-		if !claimed[i] {
-			k := len(pods) + len(v.Strangers)
-			v.Strangers, voters, v.Unseen = append(v.Strangers, strconv.Itoa(i)), voters.With(k), v.Unseen.With(k)
-		}
-	}
-	v.System = quorum.Majority(voters)
-	return v
-}
-
-func (w *world) answering(ip netip.Addr) *process {
-	if z := w.zombies[ip]; z != nil && z.alive {
-		return z
-	}
-	for _, p := range w.pods {
-		if p.ip == ip && p.proc.alive {
-			return p.proc
-		}
-	}
-	return nil
 }

@@ -189,6 +189,7 @@ func (r *Reconciler) look(ctx context.Context, e *v1alpha1.Ensemble, pods []core
 	began := time.Now()
 	v := r.Examiner.Examine(ctx, e, pods)
 	r.metrics.look.Observe(time.Since(began).Seconds())
+	r.Memory.Settle(e.UID, &v)
 	return v
 }
 

@@ -9,7 +9,8 @@
 //
 // Not promised: that a View is true now. It is what was said while the answers
 // were taken, each of which carries its time; a server may stop the moment after.
-// A leader takes tickTime x syncLimit to miss a follower (View.Settle).
+// A leader takes tickTime x syncLimit to miss a follower (View.Settle), and counts its
+// followers without naming them (View.Doubt).
 //
 // Three values everywhere: what was not heard is Unseen, neither up nor down, and
 // whatever is garbled, slow, too long, contradictory or too old was not heard. No

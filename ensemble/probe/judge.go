@@ -42,7 +42,7 @@ const (
 // there is one leader and no sign of another, and a configuration whose voters it
 // counts too. testdata/judge has the cases, TestJudgeNeverOverstates the claim.
 func Judge(answers []Answer, r Rules, now time.Time) View {
-	v := View{Leader: -1, Settle: defaultSettle}
+	v := View{Leader: -1, Counted: -1, Settle: defaultSettle}
 	if len(answers) > quorum.MaxVoters {
 		v.Reason = fmt.Sprintf("%d members are more than the %d that can be told apart", len(answers), quorum.MaxVoters)
 	}
@@ -222,8 +222,8 @@ func (v *View) underLeader() {
 	}
 }
 
-// crossCheck compares what was judged with what the leader counts. It sets Doubt,
-// and the reason of a view whose voters are not those that the leader counts.
+// crossCheck compares what was judged with what the leader counts: it sets Counted, and
+// the reason of a view whose voters are not those that the leader counts.
 func (v *View) crossCheck(configs []Config) {
 	c := v.Members[v.Leader].Answer.Count
 	if c == nil {
@@ -235,13 +235,7 @@ func (v *View) crossCheck(configs []Config) {
 		v.Changing = v.Live
 		v.Reason = fmt.Sprintf("the leader counts %d voters, its configuration has %d", c.Voters, v.Voters().Len())
 	}
-	if counted := c.SyncedFollowers; counted >= 0 {
-		synced := v.voting(Synced)
-		if v.uneven { // then it matters who was counted: perhaps those that were not heard
-			counted = max(0, counted-v.Voters().Minus(synced|v.voting(NotSynced)).Len())
-		}
-		v.Doubt = max(0, synced.Minus(quorum.SetOf(v.Leader)).Len()-counted)
-	}
+	v.Counted = c.SyncedFollowers
 }
 
 // voting are the voters of that health, among the members.

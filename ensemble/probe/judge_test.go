@@ -183,7 +183,7 @@ func picture(v *View) string {
 		fmt.Fprintf(&b, "known\n")
 	}
 	fmt.Fprintf(&b, "voters=%d quorum=%d synced=%d unseen=%d doubt=%d live=%t changing=%t settle=%s\n",
-		v.Voters().Len(), v.Size(), v.Synced.Len(), v.Unseen.Len(), v.Doubt, v.Live, v.Changing, v.Settle)
+		v.Voters().Len(), v.Size(), v.Synced.Len(), v.Unseen.Len(), v.Doubt(0), v.Live, v.Changing, v.Settle)
 	for i := range v.Members {
 		m := &v.Members[i]
 		fmt.Fprintf(&b, "%s id=%s", m.Name, or(m.ServerID, "?"))
@@ -202,13 +202,14 @@ func picture(v *View) string {
 	return b.String()
 }
 
-// without answers: without NAME ... [spare=N]
+// without answers: without NAME ... [spare=N] [settled]
 func without(t *testing.T, d *datadriven.TestData, v *View) string {
 	var gone quorum.Set
 	spare := 0
 	d.MaybeScanArgs(t, "spare", &spare)
+	v.Settled = d.HasArg("settled")
 	for _, arg := range d.CmdArgs {
-		if arg.Key == "spare" {
+		if arg.Key == "spare" || arg.Key == "settled" {
 			continue
 		}
 		i := v.Index(arg.Key)

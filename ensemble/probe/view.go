@@ -75,12 +75,15 @@ type View struct {
 	Changing bool
 	// Synced voters, and voters that were not heard. Those in neither do not serve.
 	Synced, Unseen quorum.Set
-	// Doubt is how many of Synced the leader does not count, whichever they are. The
-	// smaller of both numbers holds.
-	Doubt int
+	// Counted is how many followers in sync the leader counts, whichever they are; -1
+	// where it tells no number. See Doubt.
+	Counted int
 	// Settle is how long the leader's count may lag behind the loss of a member. It is
 	// never 0: the longest that a member told, else ZooKeeper's default of 10 s.
 	Settle time.Duration
+	// Settled is whether the members' words and Counted have agreed for that long. One
+	// view can't tell: see Agreement.
+	Settled bool
 	// uneven is whether votes differ, so that numbers of them don't tell enough.
 	uneven bool
 	// At is when the oldest answer that counts was asked for.
@@ -94,14 +97,14 @@ func (v *View) Voters() quorum.Set { return v.System.Voters() }
 func (v *View) Size() int { return v.System.Size() }
 
 // Without is the verdict on losing the members of gone, when spare further losses,
-// whichever they are, must remain survivable. Members that the leader does not
-// count are lost in the worst way.
+// whichever they are, must remain survivable. Members in Doubt are lost in the worst
+// way.
 func (v *View) Without(gone quorum.Set, spare int) quorum.Verdict {
 	if !v.Known {
 		return quorum.Unknown
 	}
 	switch up := v.Synced.Minus(gone); {
-	case v.System.Spare(up) >= spare+v.Doubt:
+	case v.System.Spare(up) >= spare+v.Doubt(gone):
 		return quorum.Safe
 	case v.System.Spare(up) >= spare, v.System.Spare((v.Synced | v.Unseen).Minus(gone)) >= spare:
 		return quorum.Unknown
@@ -116,7 +119,7 @@ func (v *View) Allowed(gone quorum.Set, spare int) int {
 	if !v.Known {
 		return 0
 	}
-	return max(0, v.System.Spare(v.Synced.Minus(gone))-spare-v.Doubt)
+	return max(0, v.System.Spare(v.Synced.Minus(gone))-spare-v.Doubt(gone))
 }
 
 // Index of the member of that name, -1 if there is none.

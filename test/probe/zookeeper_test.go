@@ -62,7 +62,7 @@ func await(t *testing.T, p probe.Prober, targets []probe.Target, r probe.Rules, 
 	var v probe.View
 	err := lab.Await(t.Context(), 3*time.Minute, what, func(ctx context.Context) error {
 		if v = look(ctx, p, targets, r); !holds(&v) {
-			return fmt.Errorf("known=%t (%s), %d synced, %d unseen, doubt %d, members %+v", v.Known, v.Reason, v.Synced.Len(), v.Unseen.Len(), v.Doubt, shown(&v))
+			return fmt.Errorf("known=%t (%s), %d synced, %d unseen, doubt %d, members %+v", v.Known, v.Reason, v.Synced.Len(), v.Unseen.Len(), v.Doubt(0), shown(&v))
 		}
 		return nil
 	})
@@ -81,7 +81,7 @@ func shown(v *probe.View) (all []string) {
 }
 
 // three are in sync, and nobody doubts it.
-func three(v *probe.View) bool { return v.Known && v.Synced.Len() == 3 && v.Doubt == 0 }
+func three(v *probe.View) bool { return v.Known && v.Synced.Len() == 3 && v.Doubt(0) == 0 }
 
 // Whatever the servers let us ask, the same is found: who leads, who votes, who is
 // which server, and what a loss would leave.
@@ -149,9 +149,14 @@ func TestZooKeeperThroughFaults(t *testing.T) {
 	if err := e.Servers()[follower].Process().Pause(); err != nil {
 		t.Fatal(err)
 	}
-	v = await(t, p, targets, probe.Rules{}, "a paused follower to be unseen", func(v *probe.View) bool {
-		return v.Known && v.Synced.Len() == 2 && v.Members[follower].Health == probe.Unseen
+	var agreement probe.Agreement
+	v = await(t, p, targets, probe.Rules{}, "a paused follower to be unseen, for a settle time", func(v *probe.View) bool {
+		agreement.See(v)
+		return v.Known && v.Synced.Len() == 2 && v.Members[follower].Health == probe.Unseen && v.Settled
 	})
+	if v.Counted != 1 {
+		t.Errorf("the leader counts %d followers, want that it has missed the paused one", v.Counted)
+	}
 	if got := v.Without(quorum.SetOf(other), 0); got != quorum.Unknown {
 		t.Errorf("losing another one while one hangs: %s, want Unknown", got)
 	}

@@ -1,0 +1,59 @@
+package probe
+
+import (
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// A view is settled once the same was said and counted a settle time before, and at no
+// look in between anything else.
+func TestAgreement(t *testing.T) {
+	const settle = 5 * time.Second
+	look := func(at time.Duration, epoch uint64, counted int, says ...string) View {
+		var answers []Answer
+		config := &Config{}
+		for i, name := range []string{"a", "b", "c"} {
+			config.Members = append(config.Members, ConfigMember{ServerID: name, Votes: true, Weight: 1})
+			a := Answer{Target: Target{Name: name, UID: types.UID(name)}, ServerID: name, At: scriptStart.Add(at), Epoch: epoch, Settle: settle}
+			switch says[i] {
+			case "leads":
+				a.Heard, a.Serving, a.Role, a.Config = true, true, Leader, config
+				a.Count = &Count{Voters: 3, SyncedFollowers: counted}
+			case "follows":
+				a.Heard, a.Serving, a.Role = true, true, Follower
+			}
+			answers = append(answers, a)
+		}
+		return Judge(answers, Rules{}, scriptStart.Add(at))
+	}
+	well := func(at time.Duration) View { return look(at, 7, 1, "leads", "follows", "-") }
+	for name, c := range map[string]struct {
+		looks []View
+		want  bool
+	}{
+		"the first look":                {[]View{well(0)}, false},
+		"too early":                     {[]View{well(0), well(settle - 1)}, false},
+		"a settle time later":           {[]View{well(0), well(settle)}, true},
+		"still":                         {[]View{well(0), well(1), well(settle)}, true},
+		"another is heard":              {[]View{well(0), look(settle, 7, 1, "leads", "-", "follows")}, false},
+		"another in between":            {[]View{well(0), look(1, 7, 1, "leads", "-", "follows"), well(settle)}, false},
+		"another number":                {[]View{look(0, 7, 2, "leads", "follows", "-"), well(settle)}, false},
+		"a new epoch":                   {[]View{well(0), look(settle, 8, 1, "leads", "follows", "-")}, false},
+		"nobody led in between":         {[]View{well(0), look(1, 7, 0, "follows", "follows", "-"), well(settle)}, false},
+		"fewer are counted than say so": {[]View{look(0, 7, 0, "leads", "follows", "-"), look(settle, 7, 0, "leads", "follows", "-")}, false},
+		"no number is told":             {[]View{look(0, 7, -1, "leads", "follows", "-"), look(settle, 7, -1, "leads", "follows", "-")}, false},
+		"the older look comes last":     {[]View{well(settle), well(0)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var a Agreement
+			for i := range c.looks {
+				a.See(&c.looks[i])
+			}
+			if got := c.looks[len(c.looks)-1].Settled; got != c.want {
+				t.Errorf("got settled=%t, want %t", got, c.want)
+			}
+		})
+	}
+}
