@@ -66,12 +66,13 @@ func Arming(e *v1alpha1.Ensemble, a Ages, t Timing) *v1alpha1.GuardStatus {
 }
 
 // Kept are the grants that have not ended. What has ended is dropped by the next
-// write; until then every reader drops it for itself.
+// write; until then every reader drops it for itself. Evidence that is not whole ends
+// none.
 func Kept(ev Evidence, t Timing) []v1alpha1.Grant {
 	t = t.WithDefaults()
 	var kept []v1alpha1.Grant
 	for i := range ev.Ensemble.Status.Grants {
-		if g := &ev.Ensemble.Status.Grants[i]; !ev.ended(g, t) {
+		if g := &ev.Ensemble.Status.Grants[i]; !ev.well() || !ev.ended(g, t) {
 			kept = append(kept, *g.DeepCopy())
 		}
 	}

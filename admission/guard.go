@@ -233,8 +233,7 @@ func (g *Guard) matter(ctx context.Context, r *Request, pod *corev1.Pod, e *v1al
 	}
 	m.ev = Evidence{Ensemble: e, Ages: ages, Now: g.now()}
 	for i := range pods {
-		p := member(&pods[i])
-		p.Observer = s.observer(&pods[i])
+		p := s.pod(&pods[i])
 		m.ev.Pods = append(m.ev.Pods, p)
 		if r.loses(&p) {
 			m.targets = append(m.targets, i)
@@ -244,15 +243,26 @@ func (g *Guard) matter(ctx context.Context, r *Request, pod *corev1.Pod, e *v1al
 		return m, Decision{}, false
 	}
 	if r.Verb != DeleteStatefulSet {
-		m.ev.Fates = g.fates(ctx, e, m.ev.Pods)
-		if m.ev.View, ok = g.rounds.examine(ctx, e, pods); !ok {
+		if !g.look(ctx, &m.ev, pods) {
 			return m, Decision{Outcome: DenyContention, Ensemble: name, Message: "no time was left to ask the members; retry"}, false
 		}
-		m.ev.Now = g.now()
-		g.memory.Settle(e.UID, &m.ev.View)
-		g.memory.Probed(&m.ev)
 	}
 	return m, Decision{}, true
+}
+
+// look is the live part of the evidence: what became of the granted pods, and how the
+// members are.
+func (g *Guard) look(ctx context.Context, ev *Evidence, pods []corev1.Pod) (ok bool) {
+	ev.Fates = g.fates(ctx, ev.Ensemble, ev.Pods)
+	if ev.View, ok = g.rounds.examine(ctx, ev.Ensemble, pods); !ok {
+		return false
+	}
+	ev.Now = g.now()
+	if ev.well() {
+		g.memory.Settle(ev.Ensemble.UID, &ev.View)
+		g.memory.Probed(ev)
+	}
+	return true
 }
 
 // settle is steps 4 to 6: decide about every Ensemble first, then write.

@@ -11,6 +11,15 @@ import (
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
+// overwrites makes every write one against what is there now.
+func overwrites(s *stage) {
+	s.mutant.update = func(e *v1alpha1.Ensemble) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		e.ResourceVersion = s.ensembles[e.Name].ResourceVersion
+	}
+}
+
 var holes = map[string]hole{
 	"a grant counts as gone": {
 		why: "Two replicas say yes one after the other, before either pod goes.",
@@ -30,13 +39,21 @@ var holes = map[string]hole{
 			s.lands(first, false)
 			s.lands(second, false)
 		},
-		without: func(s *stage) {
-			s.mutant.update = func(e *v1alpha1.Ensemble) {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				e.ResourceVersion = s.ensembles[e.Name].ResourceVersion
-			}
+		without: overwrites,
+	},
+	"a grant is ended against what was read": {
+		why: "While one replica ends a grant of before, the other one says yes.",
+		tell: func(ctx context.Context, s *stage) {
+			old := s.first()
+			s.evicted(ctx, 0)
+			s.back(ctx, 0, old)
+			var first promise
+			s.mutant.after = func() { first = s.asked(ctx, 1, 0, nil) }
+			s.ended(ctx, 0)
+			s.evicted(ctx, 1)
+			s.lands(first, false)
 		},
+		without: overwrites,
 	},
 	"nothing is judged from a cache": {
 		why: "A server was lost since the cache was filled.",

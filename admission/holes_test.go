@@ -97,24 +97,34 @@ func (m *mutant) UpdateStatus(ctx context.Context, e *v1alpha1.Ensemble) error {
 	return m.world.UpdateStatus(ctx, e)
 }
 
+// newStage is a stage with two replicas, and without the rule that is taken out, if one
+// is.
+func newStage(t *testing.T, without func(*stage)) *stage {
+	w := newWorld(t, 1, 3, 0)
+	w.calm, w.slow = true, time.Second
+	s := &stage{history: &history{world: w}, mutant: &mutant{world: w}}
+	if without != nil {
+		without(s)
+	}
+	s.restartGuard()
+	s.restartGuard()
+	return s
+}
+
 // play tells the history on a fresh stage and returns what the oracle saw.
 func (h *hole) play(t *testing.T, mutate bool) (broken []string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1, 3, 0)
-		w.calm, w.slow = true, time.Second
-		m := &mutant{world: w}
-		s := &stage{history: &history{world: w}, mutant: m}
+		var without func(*stage)
 		if mutate {
-			h.without(s)
+			without = h.without
 		}
-		s.restartGuard()
-		s.restartGuard()
+		s := newStage(t, without)
 		ctx, cancel := context.WithCancel(t.Context())
 		h.tell(ctx, s)
 		cancel()
-		w.end()
-		broken = w.broken
+		s.end()
+		broken = s.broken
 	})
 	return broken
 }
@@ -168,6 +178,13 @@ func (s *stage) lands(p promise, force bool) {
 // evicted is asked and lands at once.
 func (s *stage) evicted(ctx context.Context, server int) {
 	s.lands(s.asked(ctx, 0, server, nil), false)
+}
+
+// ended has the replica end what grants it can.
+func (s *stage) ended(ctx context.Context, replica int) {
+	if _, err := s.replicas[replica].guard.Release(ctx, zk); err != nil {
+		s.t.Error(err)
+	}
 }
 
 func (s *stage) pass(ctx context.Context, d time.Duration) { s.wait(ctx, d) }

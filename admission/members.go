@@ -23,6 +23,13 @@ func selectors(e *v1alpha1.Ensemble) (s selection, err error) {
 func (s selection) member(p *corev1.Pod) bool   { return s.members.Matches(labels.Set(p.Labels)) }
 func (s selection) observer(p *corev1.Pod) bool { return s.observers.Matches(labels.Set(p.Labels)) }
 
+// pod is a member as evidence knows it.
+func (s selection) pod(p *corev1.Pod) Pod {
+	m := member(p)
+	m.Observer = s.observer(p)
+	return m
+}
+
 // members are the pods of the Ensemble by consistent list, without those that have
 // finished.
 func (g *Guard) members(ctx context.Context, e *v1alpha1.Ensemble, s selection) ([]corev1.Pod, error) {

@@ -42,6 +42,7 @@ type Memory struct {
 }
 
 type sighting struct {
+	latest    time.Time
 	guard     string
 	since     time.Time
 	grants    map[string]*grantSighting
@@ -70,6 +71,7 @@ func (m *Memory) See(e *v1alpha1.Ensemble, now time.Time) Ages {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.of(e.UID)
+	s.latest = now
 	guard := ""
 	if e.Status.Guard != nil {
 		guard = e.Status.Guard.UID
@@ -164,12 +166,19 @@ func (m *Memory) Probed(ev *Evidence) {
 	}
 }
 
-// active is how many grants were there when they were last looked at, and for how
-// long the oldest of them has been seen.
+// current is how old a sighting may be to say what is so now: whoever leads the status
+// controller looks more often at an Ensemble with grants, and sees when they end.
+const current = 2 * time.Minute
+
+// active is how many grants there are, as far as was seen lately, and for how long the
+// oldest of them has been seen.
 func (m *Memory) active(now time.Time) (n int, oldest time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.ensembles.Values() {
+		if now.Sub(s.latest) > current {
+			continue
+		}
 		for _, g := range s.grants {
 			n, oldest = n+1, max(oldest, now.Sub(g.first))
 		}

@@ -44,7 +44,7 @@ func newMetrics(reg prometheus.Registerer, memory *Memory, now func() time.Time)
 	}
 	for _, c := range []prometheus.Collector{m.decisions, m.seconds, m.evidence, m.probes, m.grants, m.conflicts,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "quorate_admission_grants_active", Help: "Grants that this replica saw when it last looked.",
+			Name: "quorate_admission_grants_active", Help: "Grants that this replica saw in the last two minutes.",
 		}, func() float64 { n, _ := memory.active(now()); return float64(n) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "quorate_admission_grant_oldest_seconds", Help: "For how long this replica has seen the oldest of them.",

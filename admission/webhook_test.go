@@ -137,7 +137,7 @@ quorate_admission_conflicts_total 0
 # TYPE quorate_admission_decisions_total counter
 quorate_admission_decisions_total{operation="evict",outcome="allow-safe"} 1
 quorate_admission_decisions_total{operation="evict",outcome="deny-unsafe"} 1
-# HELP quorate_admission_grants_active Grants that this replica saw when it last looked.
+# HELP quorate_admission_grants_active Grants that this replica saw in the last two minutes.
 # TYPE quorate_admission_grants_active gauge
 quorate_admission_grants_active 1
 # HELP quorate_admission_grants_total Grants written, repeats included.

@@ -4,9 +4,10 @@
 // It writes voters, quorum, synced, disruptionsAllowed, members and conditions, by
 // server-side apply as its own field manager, when one of them changes and at most
 // every ten seconds: every write of an Ensemble voids somebody's compare-and-swap.
-// Ages and positions are never in it. It never touches grants and topology. It takes
-// the step to arm the guard where that is due, by compare-and-swap as the guard
-// itself does, so that a new Ensemble's first drain need not wait for it.
+// Ages and positions are never in it. It never touches topology. Two things it does as
+// the guard itself would, by compare-and-swap: it arms the guard where that is due, so
+// that a new Ensemble's first drain need not wait for it; and it ends grants, so that
+// nobody is counted as gone who is back, or who was let go and stayed.
 //
 // spec.disruption.podDisruptionBudget: Adopt makes it keep a PodDisruptionBudget for
 // the time that we are away, unless somebody else has one for the same pods: the API

@@ -59,6 +59,10 @@ type Reconciler struct {
 	Replicas func(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod) (int, error)
 	// Memory of grants, shared with the guard of this process. nil: its own.
 	Memory *admission.Memory
+	// Release drops the grants of an Ensemble that have ended and returns those that are
+	// left, as a Guard's does. It must look afresh, whatever Examiner remembers. nil:
+	// they stay until the guard writes the next one.
+	Release func(ctx context.Context, key types.NamespacedName) ([]v1alpha1.Grant, error)
 	// Timing of the guard's arming. Zero: the defaults.
 	Timing admission.Timing
 	// Events that people see on the Ensemble. nil: none.
@@ -153,12 +157,27 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	rhythm := r.rhythms.of(req.NamespacedName, e.UID)
 	r.tell(e, rhythm, &view)
 	armErr := r.arm(ctx, e)
+	releaseErr := r.release(ctx, e)
 	changed, err := r.write(ctx, e, pods, &view, rhythm)
 	budgetErr := r.keepBudget(ctx, e, pods, &view, r.desired(ctx, e, pods))
-	if err := errors.Join(armErr, err, budgetErr); err != nil {
+	if err := errors.Join(armErr, releaseErr, err, budgetErr); err != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{RequeueAfter: rhythm.next(r.Pace, changed)}, nil
+	return ctrl.Result{RequeueAfter: rhythm.next(r.Pace, changed || len(e.Status.Grants) > 0)}, nil
+}
+
+// release ends grants, so that the status does not count as gone who is back, or who
+// never went.
+func (r *Reconciler) release(ctx context.Context, e *v1alpha1.Ensemble) error {
+	if r.Release == nil || len(e.Status.Grants) == 0 {
+		return nil
+	}
+	kept, err := r.Release(ctx, client.ObjectKeyFromObject(e))
+	if err != nil {
+		return err
+	}
+	e.Status.Grants = kept
+	return nil
 }
 
 // pods of the Ensemble. The API server may answer from its cache: nothing is decided

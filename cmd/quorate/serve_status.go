@@ -11,6 +11,7 @@ import (
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/quorate/quorate/admission"
 	"github.com/quorate/quorate/admission/status"
 	"github.com/quorate/quorate/cmd/quorate/internal/config"
 	"github.com/quorate/quorate/cmd/quorate/internal/election"
@@ -77,10 +78,16 @@ func (p *process) statusWork() ([]func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
+	guard, err := admission.New(admission.Config{ // judges nothing: it ends grants
+		Cluster: admission.Live{Reader: p.live, Writer: p.live}, Examiner: examinerOf(p.live), Memory: p.grants,
+	})
+	if err != nil {
+		return nil, err
+	}
 	examiner := examinerOf(p.live)
 	examiner.Configs = probe.NewConfigs(4096, knownConfigs)
 	r := &status.Reconciler{
-		Reader: p.live, Examiner: examiner, Membership: informer, Replicas: owners{p.live}.replicas,
+		Reader: p.live, Examiner: examiner, Membership: informer, Replicas: owners{p.live}.replicas, Release: guard.Release,
 		Memory: p.grants, Events: p.recorder, Metrics: p.registry,
 	}
 	if err := r.Prepare(); err != nil {

@@ -1,0 +1,43 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/quorate/quorate/ensemble/v1alpha1"
+)
+
+// Grants are ended by whoever ends them for a yes, and only where there are some. What
+// is left is what the status counts as gone.
+func TestRelease(t *testing.T) {
+	granted := []v1alpha1.Grant{{PodUID: "pod-1", Name: "zk-1"}, {PodUID: "pod-2", Name: "zk-2"}}
+	for name, c := range map[string]struct {
+		grants []v1alpha1.Grant
+		err    error
+		asked  bool
+		left   int
+	}{
+		"none":           {nil, nil, false, 0},
+		"one has ended":  {granted, nil, true, 1},
+		"nobody can say": {granted, errors.New("get: connection refused"), true, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, _ := ensemble(3, 3)
+			e.Status.Grants = c.grants
+			asked := false
+			r := &Reconciler{Release: func(_ context.Context, key types.NamespacedName) ([]v1alpha1.Grant, error) {
+				asked = key == types.NamespacedName{Namespace: "data", Name: "zk"}
+				return granted[1:], c.err
+			}}
+			if err := r.release(t.Context(), e); !errors.Is(err, c.err) {
+				t.Errorf("got %v, want %v", err, c.err)
+			}
+			if asked != c.asked || len(e.Status.Grants) != c.left {
+				t.Errorf("got asked=%t and %d grants left, want %t and %d", asked, len(e.Status.Grants), c.asked, c.left)
+			}
+		})
+	}
+}
