@@ -251,7 +251,7 @@ func (g *Guard) matter(ctx context.Context, r *Request, pod *corev1.Pod, e *v1al
 }
 
 // look is the live part of the evidence: what became of the granted pods, and how the
-// members are.
+// members are. ok is whether there was time for it.
 func (g *Guard) look(ctx context.Context, ev *Evidence, pods []corev1.Pod) (ok bool) {
 	ev.Fates = g.fates(ctx, ev.Ensemble, ev.Pods)
 	if ev.View, ok = g.rounds.examine(ctx, ev.Ensemble, pods); !ok {
