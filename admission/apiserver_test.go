@@ -90,6 +90,10 @@ func (w *world) Pod(ctx context.Context, key types.NamespacedName) (pod *corev1.
 		}
 		o := p.object()
 		pod = &o
+		if f := w.afterRead; f != nil {
+			w.afterRead = nil
+			f()
+		}
 		return nil
 	})
 	return pod, err

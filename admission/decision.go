@@ -58,6 +58,8 @@ const (
 	DenyError Outcome = "deny-error"
 	// DenyStale is for a pod that another one has taken the name of.
 	DenyStale Outcome = "deny-stale"
+	// DenyChanged is for a pod that is not as the request is bound to it any more.
+	DenyChanged Outcome = "deny-changed"
 	// DenyStatefulSet keeps the StatefulSet of a live ensemble.
 	DenyStatefulSet Outcome = "deny-statefulset"
 )
@@ -126,7 +128,7 @@ func (d *Decision) Reason() metav1.StatusReason {
 // RetryAfter in seconds; 0 but for contention: with it clients retry silently, and
 // nobody would see the reason of a real refusal.
 func (d *Decision) RetryAfter() int32 {
-	if d.Outcome == DenyContention {
+	if d.Outcome == DenyContention || d.Outcome == DenyChanged {
 		return 1
 	}
 	return 0

@@ -12,8 +12,9 @@
 // A grant counts as gone from the moment it is written until the same server is
 // seen synced in a new process, until it is seen unused, or until the server left
 // the configuration (grants.go). It is dropped by the next yes, or by Release, which
-// the status controller calls while there are any. Ages run on each observer's own monotonic clock
-// (Memory) and start again at every change: a late observer only lengthens.
+// the status controller calls while there are any. Ages run on each observer's own
+// monotonic clock (Memory) and start again at every change: a late observer only
+// lengthens.
 //
 // Evictions, deletions of pods and shrinking of StatefulSets are judged; deleting
 // the StatefulSet of a live ensemble is refused. Kubelets, the namespace

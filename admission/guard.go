@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -172,6 +173,8 @@ func alive(r *Request, pod *corev1.Pod, err error) (d Decision, done bool) {
 		return unread(err), true
 	case r.PodUID != "" && pod.UID != r.PodUID:
 		return Decision{Outcome: DenyStale, Message: fmt.Sprintf("pods %q not found: the pod of uid %s is gone, another bears its name", r.Name, r.PodUID)}, true
+	case r.outdated(pod.ResourceVersion):
+		return changed(r), true
 	case pod.DeletionTimestamp == nil && !finished(pod):
 		return Decision{}, false
 	case r.PodUID == "":
@@ -179,6 +182,11 @@ func alive(r *Request, pod *corev1.Pod, err error) (d Decision, done bool) {
 	default:
 		return Decision{Outcome: AllowGoing}, true
 	}
+}
+
+// changed asks for the request once more, so that it is bound to the pod as it is now.
+func changed(r *Request) Decision {
+	return Decision{Outcome: DenyChanged, Message: fmt.Sprintf("pods %q is not as it was when the eviction was bound to it; retry", r.Name)}
 }
 
 func unread(err error) Decision {
@@ -276,6 +284,9 @@ func (g *Guard) settle(ctx context.Context, r *Request, cases []matter) (d Decis
 		m := &cases[i]
 		if (r.Verb == Evict || r.Verb == DeletePod) && len(m.targets) == 0 {
 			return Decision{}, true // the pod went between two reads
+		}
+		if slices.ContainsFunc(m.targets, func(i int) bool { return r.outdated(m.ev.Pods[i].Version) }) {
+			return changed(r), false
 		}
 		ask := Ask{Targets: m.targets, Reason: r.reason(), RequestUID: r.UID, User: r.User, Exact: r.exact(m.ev.Pods, m.targets)}
 		if r.Verb == Evict {

@@ -88,6 +88,14 @@ func (r *Request) exact(pods []Pod, targets []int) bool {
 	return true
 }
 
+// outdated reports whether an eviction is bound to another version of its pod: the API
+// server is sure to refuse it. Who changes the pod after we read it makes it so all the
+// same: such a yes leaves a grant that nobody uses. (A deletion is judged again by the
+// API server, for the version that is there then.)
+func (r *Request) outdated(version string) bool {
+	return r.Verb == Evict && r.PodVersion != "" && r.PodVersion != version
+}
+
 // member is the pod as evidence knows it.
 func member(p *corev1.Pod) Pod {
 	m := Pod{

@@ -149,6 +149,49 @@ quorate_admission_grants_total 1
 	}
 }
 
+// An eviction that is bound to an older version of its pod can only fail: it is told to
+// come again, bound anew, and takes no grant. So is one whose pod changes while it is
+// judged, or goes; a deletion is judged again by the API server itself.
+func TestOutdated(t *testing.T) {
+	bound := func(o *office) admissionv1.AdmissionRequest {
+		p := o.pods["zk-0"]
+		return evict("zk-0", fmt.Sprintf(`{"deleteOptions":{"preconditions":{"uid":%q,"resourceVersion":%q}}}`, p.uid, p.version()))
+	}
+	for name, c := range map[string]struct {
+		before, meanwhile func(o *office)
+		want              Outcome
+	}{
+		"as it was":                  {nil, nil, AllowSafe},
+		"it changed":                 {func(o *office) { o.pods["zk-0"].running = false }, nil, DenyChanged},
+		"it changes meanwhile":       {nil, func(o *office) { o.pods["zk-0"].running = false }, DenyChanged},
+		"it is on its way out":       {func(o *office) { o.pods["zk-0"].terminating = true }, nil, DenyChanged},
+		"it goes meanwhile":          {nil, func(o *office) { o.pods["zk-0"].terminating = true }, DenyChanged},
+		"another pod has its name":   {func(o *office) { o.pods["zk-0"].uid = "next" }, nil, DenyStale},
+		"another pod, and it is old": {func(o *office) { o.pods["zk-0"].uid, o.pods["zk-0"].running = "next", false }, nil, DenyStale},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffice(t)
+			r := bound(o)
+			if c.before != nil {
+				c.before(o)
+			}
+			if c.meanwhile != nil {
+				o.afterRead = func() { c.meanwhile(o) }
+			}
+			got := o.review(t, ValidatePath, r)
+			if got.AuditAnnotations["outcome"] != string(c.want) {
+				t.Fatalf("got %+v %v, want %s", got.Result, got.AuditAnnotations, c.want)
+			}
+			if grants := o.grantsOf(); len(grants) > 0 != got.Allowed {
+				t.Errorf("got the grants %q", grants)
+			}
+			if c.want == DenyChanged && (got.Result.Code != http.StatusTooManyRequests || got.Result.Details.RetryAfterSeconds != 1) {
+				t.Errorf("got %+v, want it retried at once", got.Result)
+			}
+		})
+	}
+}
+
 // Neither form of dry run writes, and both answer honestly.
 func TestDryRun(t *testing.T) {
 	yes := true

@@ -38,6 +38,7 @@ type world struct {
 	slow      time.Duration
 	muffled   map[int]bool // servers that the guard cannot hear
 	sticky    bool         // a new pod gets the address of the old one
+	afterRead func()       // runs once, after the next read of one pod
 	closed    chan struct{}
 	tasks     sync.WaitGroup
 }
