@@ -134,6 +134,7 @@ func TestChangesApplyWaitOrAreRefused(t *testing.T) {
 		err            string
 	}{
 		{body: "selfAudit: {interval: 2m}\n", applies: []string{"selfAudit.interval"}},
+		{body: "selfAudit: {enabled: false, interval: 2m}\n", waits: []string{"selfAudit.enabled"}},
 		{body: "selfAudit: {interval: 2m}\nhealth: {bindAddress: ':2'}\nwebhook: {enabled: false}\n", waits: []string{"webhook.enabled"}},
 		{body: "statusController: {leaderElection: {leaderElect: false, resourceName: other, resourceNamespace: other, retryPeriod: 1s}}\n", applies: []string{"statusController.leaderElection.retryPeriod", "selfAudit.interval"}, waits: []string{
 			"statusController.leaderElection.leaderElect", "statusController.leaderElection.resourceName", "statusController.leaderElection.resourceNamespace",

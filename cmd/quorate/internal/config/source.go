@@ -18,8 +18,10 @@ import (
 var Reloaded = []string{"logging.verbosity", "selfAudit", "statusController.leaderElection"}
 
 // Fixed are fields below Reloaded that wait all the same: replicas that hold an
-// election by different names, or by none, know nothing of each other.
+// election by different names, or by none, know nothing of each other; and who was not
+// put together to audit does not begin to.
 var Fixed = []string{
+	"selfAudit.enabled",
 	"statusController.leaderElection.leaderElect",
 	"statusController.leaderElection.resourceName", "statusController.leaderElection.resourceNamespace",
 }

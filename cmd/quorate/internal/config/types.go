@@ -35,8 +35,8 @@ type QuorateConfiguration struct {
 	// Extender is the scheduler extender. It runs beside its scheduler, never behind
 	// a Service.
 	Extender Extender `json:"extender"`
-	// SelfAudit looks whether what the cluster holds of us is as it should be. It is
-	// reloaded.
+	// SelfAudit looks whether what the cluster holds of us is as it should be. Its
+	// interval is reloaded.
 	SelfAudit SelfAudit `json:"selfAudit"`
 	// Shutdown is how the process ends.
 	Shutdown Shutdown `json:"shutdown"`
