@@ -50,7 +50,7 @@ func (p *process) addWebhook(ctx context.Context) error {
 	guard.Register(m)
 	p.servers = append(p.servers, &serving.Server{
 		Name: "webhook", Listener: listener, Handler: m,
-		TLS: &tls.Config{GetCertificate: certificates.GetCertificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}},
+		TLS: &tls.Config{GetCertificate: certificates.GetCertificate, MinVersion: tls.VersionTLS12},
 	})
 	p.parts = append(p.parts, certificates.Start)
 	p.ready.Add("certificate", certificates.Ready)

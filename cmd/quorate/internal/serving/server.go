@@ -60,7 +60,7 @@ func Run(ctx context.Context, d Drain, servers ...*Server) error {
 	var draining atomic.Bool
 	for i, s := range servers {
 		https[i] = &http.Server{
-			Handler: partingOnce(&draining, s.Handler), TLSConfig: s.TLS,
+			Handler: partingOnce(&draining, s.Handler), TLSConfig: s.TLS, Protocols: protocols(),
 			ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, MaxHeaderBytes: 1 << 16,
 		}
 		running.Go(func() {
@@ -85,6 +85,15 @@ func Run(ctx context.Context, d Drain, servers ...*Server) error {
 	}
 	running.Wait()
 	return err
+}
+
+// protocols are HTTP/1.1 alone: API servers speak nothing else to a Service, so that
+// their connections are spread over its endpoints (kubernetes#75791), but would speak
+// HTTP/2 to a URL on localhost, which is how tests and single machines call us.
+func protocols() *http.Protocols {
+	var p http.Protocols
+	p.SetHTTP1(true)
+	return &p
 }
 
 func serve(h *http.Server, s *Server) error {

@@ -3,11 +3,13 @@ package serving
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -196,5 +198,35 @@ func TestFailureOfOneEndsAll(t *testing.T) {
 	}
 	if ready.Check() == nil {
 		t.Error("still ready")
+	}
+}
+
+// A client that could speak HTTP/2 is answered as an API server is that calls a Service.
+func TestOneProtocolIsSpoken(t *testing.T) {
+	web := listen(t)
+	ctx, stop := context.WithCancel(t.Context())
+	made := httptest.NewTLSServer(http.NotFoundHandler())
+	defer made.Close()
+	end := make(chan error, 1)
+	go func() {
+		end <- Run(ctx, Drain{Timeout: time.Minute}, &Server{
+			Name: "web", Listener: web, Handler: http.NotFoundHandler(),
+			TLS: &tls.Config{Certificates: made.TLS.Certificates, MinVersion: tls.VersionTLS12},
+		})
+	}()
+	dialer := tls.Dialer{Config: &tls.Config{
+		InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"},
+	}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", web.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := conn.(*tls.Conn).ConnectionState().NegotiatedProtocol; got != "http/1.1" {
+		t.Errorf("protocol: got %s, want http/1.1", got)
+	}
+	conn.Close()
+	stop()
+	if err := <-end; err != nil {
+		t.Error(err)
 	}
 }
