@@ -28,8 +28,17 @@ func (q *question) answer(given []string) Answer {
 		return Answer{Outcome: Held, Message: q.heldMessage()}
 	case q.c.Sampled && q.openElsewhere():
 		return Answer{Outcome: Outside, Message: q.outsideMessage(len(given))}
+	case len(q.refused[unknownNode]) > 0:
+		return q.unseen()
 	}
 	return Answer{Outcome: Impossible, Refused: q.refusals(nil)}
+}
+
+// unseen answers where only nodes that are not known yet may be safe. The scheduler
+// heard of them first: to call that impossible would have it wait for an event that
+// it has had.
+func (q *question) unseen() Answer {
+	return Answer{Outcome: Unknown, Message: q.unseenMessage()}
 }
 
 // choose takes what the candidate holds, or else the best of what is usable.

@@ -150,6 +150,7 @@ func encode(t *testing.T, v any) []byte {
 
 func TestFilterOverHTTP(t *testing.T) {
 	w := threeZones()
+	w.addNode("x", map[string]string{"zone": ""})
 	server, h := serve(t, w)
 	full := askFor(w, "zk-1")
 	full.NodeNames, full.Nodes = nil, &corev1.NodeList{}
@@ -172,7 +173,9 @@ func TestFilterOverHTTP(t *testing.T) {
 			Error: "quorate: every safe place is promised to a pod that is still being bound, so this one waits: zone a holds 0 of 3 voters, and may be about to get zk-0"}},
 		{"no node is still a list", askFor(w, "zk-2", "x"), extenderv1.ExtenderFilterResult{
 			NodeNames:                  &[]string{},
-			FailedAndUnresolvableNodes: extenderv1.FailedNodesMap{"x": unknownNode}}},
+			FailedAndUnresolvableNodes: extenderv1.FailedNodesMap{"x": "the node lacks the label topology.kubernetes.io/zone, which the ensemble's topology names"}}},
+		{"a node that is not seen yet passes, too", askFor(w, "zk-2", "x", "y"), extenderv1.ExtenderFilterResult{
+			Error: "quorate: quorate has not seen node y yet, and no other node that the scheduler offered is safe; this passes"}},
 	} {
 		status, body := post(t, server.URL+"/filter", encode(t, c.args))
 		var got extenderv1.ExtenderFilterResult
@@ -189,6 +192,7 @@ func TestFilterOverHTTP(t *testing.T) {
 quorate_extender_answers_total{outcome="held",verb="filter"} 1
 quorate_extender_answers_total{outcome="impossible",verb="filter"} 1
 quorate_extender_answers_total{outcome="placed",verb="filter"} 2
+quorate_extender_answers_total{outcome="unknown",verb="filter"} 1
 `
 	if err := testutil.CollectAndCompare(h.metrics.answers, strings.NewReader(want)); err != nil {
 		t.Error(err)

@@ -72,10 +72,15 @@ func TestHistoriesRepeat(t *testing.T) {
 
 func newLedger() decider { return NewLedger(Timing{}) }
 
-// naive counts what the informers show and holds nothing.
-type naive struct{}
+// forgetful sees nothing over time, and pokes nobody.
+type forgetful struct{}
 
-func (naive) See(time.Time, *membership.Ensemble) {}
+func (forgetful) See(time.Time, *membership.Ensemble)                       {}
+func (forgetful) Reopened(Nodes, *membership.Ensemble) []*membership.Member { return nil }
+
+// naive counts what the informers show and holds nothing.
+type naive struct{ forgetful }
+
 func (naive) Filter(_ time.Time, nodes Nodes, e *membership.Ensemble, uid types.UID, given []string, _ bool) Answer {
 	i := find(e, uid)
 	if i < 0 {
@@ -85,9 +90,8 @@ func (naive) Filter(_ time.Time, nodes Nodes, e *membership.Ensemble, uid types.
 }
 
 // refusing is safe and useless.
-type refusing struct{}
+type refusing struct{ forgetful }
 
-func (refusing) See(time.Time, *membership.Ensemble) {}
 func (refusing) Filter(time.Time, Nodes, *membership.Ensemble, types.UID, []string, bool) Answer {
 	return Answer{Outcome: Held}
 }
@@ -96,32 +100,39 @@ func (refusing) Filter(time.Time, Nodes, *membership.Ensemble, types.UID, []stri
 type declaredAlone struct{ *Ledger }
 
 func (d declaredAlone) Filter(now time.Time, nodes Nodes, e *membership.Ensemble, uid types.UID, given []string, nominated bool) Answer {
-	forgetful := *e
-	forgetful.Judgements = slices.DeleteFunc(slices.Clone(e.Judgements), func(j membership.Judgement) bool { return j.Name == membership.Live })
-	return d.Ledger.Filter(now, nodes, &forgetful, uid, given, nominated)
+	without := *e
+	without.Judgements = slices.DeleteFunc(slices.Clone(e.Judgements), func(j membership.Judgement) bool { return j.Name == membership.Live })
+	return d.Ledger.Filter(now, nodes, &without, uid, given, nominated)
 }
+
+// neverPoking holds as it should, and leaves it to the scheduler to try again.
+type neverPoking struct{ *Ledger }
+
+func (neverPoking) Reopened(Nodes, *membership.Ensemble) []*membership.Member { return nil }
 
 // TestHistoriesCatch makes sure that the histories find what they look for.
 func TestHistoriesCatch(t *testing.T) {
 	for name, c := range map[string]struct {
 		decider func() decider
 		word    string
+		runs    uint64
 	}{
-		"naive":          {func() decider { return naive{} }, "unsafe"},
-		"refusing":       {func() decider { return refusing{} }, "stuck"},
-		"declared alone": {func() decider { return declaredAlone{NewLedger(Timing{})} }, "unsafe"},
+		"naive":          {func() decider { return naive{} }, "unsafe", 20},
+		"refusing":       {func() decider { return refusing{} }, "stuck", 20},
+		"declared alone": {func() decider { return declaredAlone{NewLedger(Timing{})} }, "unsafe", 20},
+		"never poking":   {func() decider { return neverPoking{NewLedger(Timing{})} }, "stuck", 80},
 	} {
-		caught := 0
-		for seed := range uint64(20) {
-			r := rand.New(rand.NewPCG(seed, 1))
+		caught, runs := 0, uint64(0)
+		for ; runs < c.runs && caught < 5; runs++ {
+			r := rand.New(rand.NewPCG(runs, 1))
 			h := &history{choose: r.IntN, decider: c.decider}
 			if err := h.play(); err != nil && strings.HasPrefix(err.Error(), c.word) {
 				caught++
 			}
 		}
 		if caught < 5 {
-			t.Errorf("%s: caught in %d of 20 histories, want at least 5", name, caught)
+			t.Errorf("%s: caught in %d of %d histories, want at least 5", name, caught, runs)
 		}
-		t.Logf("%s: caught in %d of 20 histories", name, caught)
+		t.Logf("%s: caught in %d of %d histories", name, caught, runs)
 	}
 }

@@ -2,6 +2,7 @@ package extender
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 type decider interface {
 	Filter(now time.Time, nodes Nodes, e *membership.Ensemble, uid types.UID, given []string, nominated bool) Answer
 	See(now time.Time, e *membership.Ensemble)
+	Reopened(nodes Nodes, e *membership.Ensemble) []*membership.Member
 }
 
 // history is a random life of a cluster: a scheduler that binds late, in vain, or
@@ -30,8 +32,13 @@ type history struct {
 	d           decider
 	now         time.Time
 	delivered   time.Time
+	lag         time.Duration // of the view behind events, once binds fail no more
+	happened    time.Time     // the last event
 	serial      int
 	down        map[string]bool
+	away        map[string]map[string]string // labels of the nodes that were deleted
+	bare        map[string]bool              // those of them that are back without labels
+	parked      map[types.UID]bool           // until the scheduler sees an event, or a poke
 	flights     []*flight
 	ready       map[string]time.Time // when a pending pod is asked for again
 	tries       map[string]int
@@ -53,6 +60,7 @@ type flight struct {
 
 const (
 	steps   = 120
+	maxLag  = 3 * time.Second
 	horizon = 90 * time.Second // until everything placeable is placed, once faults end
 )
 
@@ -69,7 +77,8 @@ var shapes = [][]string{{"zone"}, {"zone", "host"}, {"host"}, {"host", "zone", "
 func (h *history) play() error {
 	h.truth, h.now = newWorld(), time.Unix(0, 0)
 	h.down, h.ready, h.tries = map[string]bool{}, map[string]time.Time{}, map[string]int{}
-	zones := 3 + h.choose(2)
+	h.away, h.bare, h.parked = map[string]map[string]string{}, map[string]bool{}, map[types.UID]bool{}
+	zones := 3 + h.choose(3)/2
 	for z := range zones {
 		for i := range 1 + h.choose(3) {
 			zone := string(rune('a' + z))
@@ -110,9 +119,11 @@ func (h *history) step() error {
 		h.scale()
 	case x < 84:
 		h.restart()
-	case x < 87:
+	case x < 89:
 		h.roles()
-	case x < 90:
+	case x < 92:
+		h.nodes()
+	case x < 95:
 		if err := h.pass(time.Duration(h.choose(90)) * time.Second); err != nil {
 			return err
 		}
@@ -127,7 +138,7 @@ func (h *history) pass(d time.Duration) error {
 		if err := h.land(); err != nil {
 			return err
 		}
-		if h.now.Sub(h.delivered) >= 3*time.Second {
+		if h.now.Sub(h.delivered) >= maxLag {
 			h.deliver()
 		}
 		if !h.now.Before(end) {
@@ -141,8 +152,7 @@ func (h *history) pass(d time.Duration) error {
 func (h *history) controllers() {
 	for _, name := range slices.Sorted(maps.Keys(h.truth.pods)) { // in order: a seed is one history
 		if h.truth.pods[name].terminating && h.chance(40) {
-			delete(h.truth.pods, name)
-			h.note("%s exits", name)
+			h.exit(name)
 		}
 	}
 	for i := range h.truth.voters {
@@ -166,6 +176,12 @@ func (h *history) remove(name string, p *worldPod) {
 		return
 	}
 	p.terminating = true
+}
+
+func (h *history) exit(name string) {
+	delete(h.truth.pods, name)
+	h.note("%s exits", name)
+	h.event()
 }
 
 func (h *history) kill() {
@@ -200,6 +216,7 @@ func (h *history) zone() {
 			h.down[n] = lost
 		}
 	}
+	h.event()
 }
 
 func (h *history) scale() {
@@ -237,21 +254,29 @@ func (h *history) restart() {
 	h.note("restart")
 	h.deliver()
 	h.d = h.decider()
-	if l, ok := h.d.(*Ledger); ok {
+	if l, ok := h.d.(interface {
+		Doubt(time.Time, iter.Seq[*membership.Ensemble])
+	}); ok {
 		l.Doubt(h.now, h.snapshot.Ensembles())
 	}
+	clear(h.parked) // whoever waits is poked
 }
 
 // deliver makes the view what the truth is.
 func (h *history) deliver() {
 	h.view, h.delivered = h.truth.clone(), h.now
 	h.snapshot = h.view.snapshot()
-	h.d.See(h.now, h.view.ensemble(h.snapshot))
+	e := h.view.ensemble(h.snapshot)
+	h.d.See(h.now, e)
+	for _, m := range h.d.Reopened(h.snapshot, e) {
+		h.note("poke %s", m.Name)
+		delete(h.parked, m.UID)
+	}
 }
 
 // ask is one scheduling attempt for a pod that waits.
 func (h *history) ask() {
-	name, p := h.pick(func(p *worldPod) bool { return p.node == "" && !p.terminating && !h.flying(p.uid) })
+	name, p := h.pick(h.waits)
 	if p == nil || h.now.Before(h.ready[name]) {
 		return
 	}
@@ -275,12 +300,14 @@ func (h *history) attempt(name string, p *worldPod, given []string, faults bool)
 	h.ready[name] = h.now.Add(min(10*time.Second, time.Second<<min(h.tries[name]-1, 4)))
 	if len(given) == 0 {
 		p.condition = "no node fits"
+		h.parked[p.uid] = true
 		return
 	}
 	a := h.d.Filter(h.now, h.snapshot, h.view.ensemble(h.snapshot), p.uid, given, false)
 	h.note("ask %s among %v: %v %v %s", name, given, a.Outcome, a.Nodes, a.Message)
 	if len(a.Nodes) == 0 {
 		p.condition = fmt.Sprint(a.Outcome)
+		h.parked[p.uid] = !a.Outcome.Temporary()
 		return
 	}
 	f := &flight{pod: name, uid: p.uid, node: a.Nodes[h.choose(len(a.Nodes))], lands: h.now, gaveUp: h.now.Add(time.Millisecond), voters: max(h.view.voters, h.truth.voters), live: h.view.live}
@@ -345,9 +372,14 @@ func (h *history) bind(f *flight) error {
 		return nil
 	}
 	voters := max(f.voters, h.truth.voters)
+	if h.truth.nodes[f.node] == nil {
+		h.exit(f.pod) // the garbage collector takes what is bound to no node
+		return nil
+	}
 	before, liveBefore := h.fatal(voters, f.excused), h.fatalLive()
 	p.node, p.condition = f.node, ""
 	h.note("%s lands on %s", f.pod, f.node)
+	h.event()
 	for d := range h.fatal(voters, f.excused) {
 		if !before[d] {
 			return fmt.Errorf("unsafe: with %s on %s, %s holds voters that the %d can't do without", f.pod, f.node, d, voters)
@@ -399,35 +431,10 @@ func (h *history) fatalOf(voters int, counts func(string, *worldPod) bool) map[s
 func (h *history) domains(node string) []string {
 	var ds []string
 	for _, l := range h.truth.levels {
-		if l.WhenUnsatisfiable != v1alpha1.ScheduleAnyway {
-			labels := h.truth.nodes[node]
+		labels := h.truth.nodes[node]
+		if _, ok := labels[l.TopologyKey]; ok && l.WhenUnsatisfiable != v1alpha1.ScheduleAnyway {
 			ds = append(ds, fmt.Sprint(l.TopologyKey, " ", labels[l.Within], "/", labels[l.TopologyKey]))
 		}
 	}
 	return ds
-}
-
-// settle ends all faults and looks whether every pod that has a safe place gets one
-// within the horizon.
-func (h *history) settle() error {
-	h.note("faults end")
-	clear(h.down)
-	for end := h.now.Add(horizon); h.now.Before(end); h.now = h.now.Add(250 * time.Millisecond) {
-		for name, p := range h.truth.pods {
-			if p.terminating {
-				delete(h.truth.pods, name)
-			}
-		}
-		h.controllers()
-		if err := h.land(); err != nil {
-			return err
-		}
-		h.deliver()
-		for _, name := range slices.Sorted(maps.Keys(h.truth.pods)) {
-			if p := h.truth.pods[name]; p.node == "" && !h.flying(p.uid) && !h.now.Before(h.ready[name]) {
-				h.attempt(name, p, h.truth.nodeNames(), false)
-			}
-		}
-	}
-	return h.starved()
 }

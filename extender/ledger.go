@@ -80,6 +80,8 @@ type record struct {
 	// waiting is when it was last refused only for what siblings hold; zero: never,
 	// or it was served since.
 	waiting time.Time
+	// impossible is the last question, if that was the answer.
+	impossible *asked
 	// sign is the last sign of the pod.
 	sign time.Time
 	// outside counts the attempts whose nodes were all unsafe while others are safe.
@@ -102,15 +104,13 @@ func NewLedger(t Timing) *Ledger {
 // node alone, and will ask again about the others.
 func (l *Ledger) Filter(now time.Time, nodes Nodes, e *membership.Ensemble, uid types.UID, given []string, nominated bool) Answer {
 	i := find(e, uid)
-	switch {
+	switch why := unanswerable(e); {
 	case i < 0:
 		return Answer{Outcome: Unknown, Message: "the pod is not seen yet"}
 	case e.Members[i].Bound():
 		return Answer{Outcome: Unknown, Message: "the pod is already bound to " + e.Members[i].Node}
-	case !e.Resolved:
-		return Answer{Outcome: Unknown, Message: "the topology of ensemble " + e.Key.String() + " is not resolved yet"}
-	case len(e.Judgements) == 0:
-		return Answer{Outcome: Unknown, Message: "the voters of ensemble " + e.Key.String() + " are not known: " + e.Problem}
+	case why != "":
+		return Answer{Outcome: Unknown, Message: why}
 	}
 	r := l.record(now, &e.Members[i])
 	r.sign = now
@@ -119,11 +119,30 @@ func (l *Ledger) Filter(now time.Time, nodes Nodes, e *membership.Ensemble, uid 
 	c.Stay = len(r.lingering) > 0 && l.siblingWaits(now, e, i)
 	a := Filter(nodes, e, c, given, l.claimsAt(now))
 	l.keep(now, r, a, nominated)
+	r.impossible = nil
+	if a.Outcome == Impossible {
+		r.impossible = c.asked(e, given)
+	}
 	return a
 }
 
-// keep turns the answer into a hold, before it is given.
+// unanswerable says what is not known yet of an ensemble to place its members.
+func unanswerable(e *membership.Ensemble) string {
+	switch {
+	case !e.Resolved:
+		return "the topology of ensemble " + e.Key.String() + " is not resolved yet"
+	case len(e.Judgements) == 0:
+		return "the voters of ensemble " + e.Key.String() + " are not known: " + e.Problem
+	}
+	return ""
+}
+
+// keep turns the answer into a hold, before it is given. Where none was given yet
+// what the pod held is held.
 func (l *Ledger) keep(now time.Time, r *record, a Answer, nominated bool) {
+	if a.Outcome == Unknown {
+		return
+	}
 	switch a.Outcome {
 	case Placed, Free:
 		l.linger(now, r, r.held.minus(a.Place))

@@ -3,13 +3,12 @@ package extender
 import (
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/klog/v2"
 
 	"github.com/quorate/quorate/ensemble/membership"
 	"github.com/quorate/quorate/ensemble/v1alpha1"
@@ -37,10 +36,10 @@ type PlacerConfig struct {
 	Membership Membership
 	// Timing of holds; the zero value is its defaults.
 	Timing Timing
-	// Seen is how long a question waits for its pod to be seen. The scheduler may
-	// have heard of it first. Default 300 ms; below the scheduler's httpTimeout.
+	// Seen is how long a question waits for its pod and nodes to be seen. The scheduler
+	// may have heard of them first. Default 300 ms; below the scheduler's httpTimeout.
 	Seen time.Duration
-	// Poker is told of pods that were refused and may have a place now. Default: none.
+	// Poker is told of pods that were refused and have a place now. Default: none.
 	Poker Poker
 	// Now is the time. Default time.Now.
 	Now func() time.Time
@@ -56,9 +55,9 @@ type Placer struct {
 	mu sync.Mutex // guards below
 	// ledger is nil until the first snapshot.
 	ledger *Ledger
-	// refused is by what rules a pod was last told that no node is safe.
-	refused map[types.UID]string
-	lease   leaseView
+	// examined is the snapshot whose nodes were looked at last.
+	examined *membership.Snapshot
+	lease    leaseView
 
 	heard *hearing
 }
@@ -71,95 +70,9 @@ func NewPlacer(c PlacerConfig) *Placer {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	p := &Placer{config: c, refused: map[types.UID]string{}, heard: newHearing()}
+	p := &Placer{config: c, heard: newHearing()}
 	c.Membership.Listen(p.heard.hear)
 	return p
-}
-
-// Run follows snapshots until ctx ends.
-func (p *Placer) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-p.heard.wake:
-			p.follow(ctx)
-		case <-tick.C:
-			p.sweep()
-		}
-	}
-}
-
-func (p *Placer) follow(ctx context.Context) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	// What was heard first, the snapshot after it: it shows all of that. The other way
-	// round, what comes in between is followed in the snapshot before it, and never again.
-	changed := p.heard.take()
-	s, now := p.config.Membership.Snapshot(), p.config.Now()
-	if s == nil {
-		return
-	}
-	if p.ledger == nil {
-		p.ledger = NewLedger(p.config.Timing)
-		p.ledger.Doubt(now, s.Ensembles())
-		klog.FromContext(ctx).Info("Placing voters from now on", "doubtUntil", now.Add(p.ledger.timing.late()))
-	}
-	for key := range changed {
-		if e, ok := s.Get(key); ok {
-			p.ledger.See(now, e)
-			p.poke(e)
-		}
-	}
-}
-
-// poke has those tried again that were refused by other rules than today's. What
-// the scheduler sees by itself (pods, nodes, volumes) needs none of it.
-func (p *Placer) poke(e *membership.Ensemble) {
-	if p.config.Poker == nil || len(p.refused) == 0 {
-		return
-	}
-	rules := rulesOf(e)
-	for i := range e.Members {
-		m := &e.Members[i]
-		was, refused := p.refused[m.UID]
-		if !refused || was == rules {
-			continue
-		}
-		delete(p.refused, m.UID)
-		if !m.Bound() {
-			p.config.Poker.Poke(types.NamespacedName{Namespace: e.Key.Namespace, Name: m.Name}, m.UID)
-		}
-	}
-}
-
-// rulesOf is what an ensemble is judged by, pods and nodes apart.
-func rulesOf(e *membership.Ensemble) string {
-	var rules strings.Builder
-	fmt.Fprint(&rules, e.Levels)
-	for i := range e.Judgements {
-		fmt.Fprint(&rules, e.Judgements[i].Name, e.Judgements[i].Voters)
-		if e.Judgements[i].Name == "live" {
-			fmt.Fprint(&rules, e.Judgements[i].Counts)
-		}
-	}
-	return rules.String()
-}
-
-func (p *Placer) sweep() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ledger == nil {
-		return
-	}
-	p.ledger.Sweep(p.config.Now())
-	for uid := range p.refused {
-		if p.ledger.pods[uid] == nil {
-			delete(p.refused, uid)
-		}
-	}
 }
 
 // Ready reports why no question can be answered yet; nil: it can.
@@ -174,7 +87,7 @@ func (p *Placer) Ready() error {
 }
 
 // Filter answers the scheduler: where may the pod go? It waits a moment for the pod
-// to be seen, and holds what it answers.
+// and its nodes to be seen, and holds what it answers.
 func (p *Placer) Filter(ctx context.Context, pod *corev1.Pod, given []string) Answer {
 	nominated := pod.Status.NominatedNodeName != "" && len(given) == 1 && given[0] == pod.Status.NominatedNodeName
 	deadline := time.NewTimer(p.config.Seen)
@@ -195,8 +108,8 @@ func (p *Placer) Filter(ctx context.Context, pod *corev1.Pod, given []string) An
 	}
 }
 
-// try answers from the snapshot of now. Where that doesn't show the pod, a newer one
-// may: then seen is false.
+// try answers from the snapshot of now. Where that doesn't show the pod, or a node
+// that the answer depends on, a newer one may: then seen is false.
 func (p *Placer) try(pod *corev1.Pod, given []string, nominated bool) (a Answer, seen bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -215,11 +128,7 @@ func (p *Placer) try(pod *corev1.Pod, given []string, nominated bool) (a Answer,
 		return Answer{Outcome: Unknown, Message: "quorate has not seen this pod yet; this passes"}, false
 	}
 	a = p.ledger.Filter(now, s, e, pod.UID, given, nominated)
-	delete(p.refused, pod.UID)
-	if a.Outcome == Impossible {
-		p.refused[pod.UID] = rulesOf(e)
-	}
-	return a, true
+	return a, a.Outcome != Unknown || !slices.ContainsFunc(given, func(n string) bool { return !s.HasNode(n) })
 }
 
 // orphan answers for a pod that asks for a voter's place while no Ensemble selects

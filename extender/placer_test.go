@@ -32,6 +32,29 @@ func TestFilterAwaitsPod(t *testing.T) {
 	}
 }
 
+// So is a node: it may be the only safe one.
+func TestFilterAwaitsNode(t *testing.T) {
+	w := threeZones()
+	w.pods["zk-0"].node = "a1"
+	before := w.clone()
+	delete(before.nodes, "c1")
+	k := &known{}
+	p := startPlacer(t, k, before, nil)
+	if a := p.Filter(t.Context(), askFor(w, "zk-2").Pod, []string{"a1", "c1"}); a.Outcome != Unknown || !strings.Contains(a.Message, "not seen node c1 yet") {
+		t.Errorf("never seen: got %v %q, want unknown", a.Outcome, a.Message)
+	}
+	if a := p.Filter(t.Context(), askFor(w, "zk-2").Pod, []string{"b1", "c1"}); a.Outcome != Placed {
+		t.Errorf("not needed: got %v %q, want placed", a.Outcome, a.Message)
+	}
+	p.config.Seen = time.Minute
+	answers := make(chan Answer, 1)
+	go func() { answers <- p.Filter(t.Context(), askFor(w, "zk-2").Pod, []string{"a1", "c1"}) }()
+	k.show(w)
+	if a := <-answers; a.Outcome != Placed {
+		t.Errorf("seen in time: got %v %s, want placed", a.Outcome, a.Message)
+	}
+}
+
 // overtaking is a Membership that shows another world right after it was asked.
 type overtaking struct {
 	known
@@ -97,20 +120,69 @@ func (p *pokes) got() string {
 	return fmt.Sprint(p.uids)
 }
 
-// Who was refused for good is poked when the rules of its Ensemble change, once.
+// Who was refused for good is poked once it would not be: the scheduler may have seen
+// the reason before we did, or may never see it.
 func TestPoke(t *testing.T) {
+	for why, change := range map[string]func(w *world){
+		"more voters":        func(w *world) { w.voters = 5 },
+		"another topology":   func(w *world) { w.levels = append(w.levels[:0:0], level("zone?")) },
+		"a sibling is gone":  func(w *world) { delete(w.pods, "zk-0") },
+		"a sibling observes": func(w *world) { w.observer["zk-0"] = true },
+	} {
+		t.Run(why, func(t *testing.T) {
+			w := threeZones()
+			w.pods["zk-0"].node = "a1"
+			k, poked := &known{}, &pokes{}
+			p := startPlacer(t, k, w, poked)
+			if a := p.Filter(t.Context(), askFor(w, "zk-1").Pod, []string{"a1"}); a.Outcome != Impossible {
+				t.Fatalf("got %v, want impossible", a.Outcome)
+			}
+			k.show(w)
+			change(w)
+			k.show(w)
+			await(t, func() bool { return poked.got() == "[zk-1]" })
+			k.show(w)
+			p.follow(t.Context())
+			if got := poked.got(); got != "[zk-1]" {
+				t.Errorf("got %v, want one poke", got)
+			}
+		})
+	}
+}
+
+// Nodes alone may be the reason: no ensemble changes when one gets its label.
+func TestPokeForNodes(t *testing.T) {
 	w := threeZones()
+	w.addNode("x1", map[string]string{"zone": ""})
 	w.pods["zk-0"].node = "a1"
 	k, poked := &known{}, &pokes{}
 	p := startPlacer(t, k, w, poked)
-	if a := p.Filter(t.Context(), askFor(w, "zk-1").Pod, []string{"a1"}); a.Outcome != Impossible {
+	if a := p.Filter(t.Context(), askFor(w, "zk-1").Pod, []string{"a1", "x1"}); a.Outcome != Impossible {
 		t.Fatalf("got %v, want impossible", a.Outcome)
 	}
-	for range 2 {
-		w.voters = 5
-		k.show(w)
-		await(t, func() bool { return poked.got() == "[zk-1]" })
+	label := func(zone string) {
+		w.addNode("x1", map[string]string{"zone": zone})
+		k.snapshot.Store(w.snapshot())
+		k.listener(k.Snapshot(), nil)
 	}
+	label("a")
+	p.examineNodes()
+	if got := poked.got(); got != "[]" {
+		t.Errorf("where it is as unsafe as before: got %v, want no poke", got)
+	}
+	label("b")
+	await(t, func() bool { return poked.got() == "[zk-1]" })
+}
+
+// Who waits when we start may have been refused by a process before us.
+func TestPokeAtStart(t *testing.T) {
+	w := threeZones()
+	w.pods["zk-0"].node = "a1"
+	w.pods["zk-1"].condition = "no node is safe"
+	k, poked := &known{}, &pokes{}
+	startPlacer(t, k, nil, poked)
+	k.show(w)
+	await(t, func() bool { return poked.got() == "[zk-1]" })
 }
 
 func lease(holder string, transitions int32) *coordinationv1.Lease {

@@ -58,6 +58,9 @@ func (q *question) free(given []string) Answer {
 			q.refuseNode(n, unknownNode)
 		}
 	}
+	if len(a.Nodes) == 0 && len(q.refused) > 0 {
+		return q.unseen()
+	}
 	a.Refused = q.refusals(nil)
 	for _, l := range maximal(q.nodes, q.e.Levels) {
 		a.Place = append(a.Place, q.extent(q.e.Levels[l], a.Nodes))

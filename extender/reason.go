@@ -128,6 +128,15 @@ func (q *question) heldMessage() string {
 	return "every safe place is promised to a pod that is still being bound, so this one waits: " + strings.Join(reasons, "; ")
 }
 
+func (q *question) unseenMessage() string {
+	nodes := q.refused[unknownNode]
+	who := "node " + nodes[0]
+	if len(nodes) > 1 {
+		who = fmt.Sprintf("%s and %d more", who, len(nodes)-1)
+	}
+	return "quorate has not seen " + who + " yet, and no other node that the scheduler offered is safe; this passes"
+}
+
 func (q *question) yieldMessage() string {
 	return "it may still land where an earlier attempt sent it, and a sibling waits for a place; it gets another one once that can't happen any more"
 }

@@ -198,8 +198,16 @@ func TestReplaceAndTouch(t *testing.T) {
 	put("ensembles", ensembleOf("zk"))
 	put("pods", podOf("zk-0", "a1"), podOf("zk-1", "a1"))
 	await(t, i, "zk-0 [[a1] [a]]\nzk-1 [[a1] [a]]\ndeclared: 3 voters, counts zk-0 zk-1\n")
+	before := i.Snapshot()
 	put("pods", podOf("zk-1", "a1"))
 	await(t, i, "zk-1 [[a1] [a]]\ndeclared: 3 voters, counts zk-1\n")
+	if !i.Snapshot().SameNodes(before) {
+		t.Error("a pod went, and the nodes are said to be others")
+	}
+	put("nodes", nodeOf("a1", "a"), nodeOf("b1", "b"))
+	if i.Snapshot().SameNodes(before) {
+		t.Error("a node came, and the nodes are said to be the same")
+	}
 	live.config = &Config{Voters: []Voter{{Pod: "zk-1"}}, Next: []Voter{{Pod: "zk-1"}, {Pod: "zk-2"}}}
 	i.Touch(zk)
 	await(t, i, "zk-1 [[a1] [a]]\nlive: 1 voters, counts zk-1\nlive: 2 voters, counts zk-1\ndeclared: 3 voters, counts zk-1\n")

@@ -90,6 +90,9 @@ func (l Level) On(nodeLabels map[string]string) bool {
 	return ok
 }
 
+// SameNodes reports whether no node came, went or changed between the snapshots.
+func (s *Snapshot) SameNodes(o *Snapshot) bool { return s.nodes == o.nodes }
+
 // HasNode reports whether the node is known.
 func (s *Snapshot) HasNode(node string) bool {
 	_, ok := s.nodes.byName.get(node)
