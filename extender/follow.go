@@ -46,6 +46,7 @@ func (p *Placer) follow(ctx context.Context) {
 	for key := range changed {
 		if e, ok := s.Get(key); ok {
 			p.ledger.See(now, e)
+			p.adopt(e)
 			p.reopen(s, e)
 		}
 	}
@@ -61,6 +62,20 @@ func (p *Placer) start(now time.Time, s *membership.Snapshot) {
 			if m := &e.Members[i]; m.UID != "" && m.Guarded && m.Unscheduled != "" {
 				p.poke(e, m)
 			}
+		}
+	}
+}
+
+// adopt pokes members that asked before an Ensemble selected them.
+func (p *Placer) adopt(e *membership.Ensemble) {
+	if len(p.orphans) == 0 {
+		return
+	}
+	for i := range e.Members {
+		m := &e.Members[i]
+		if _, orphan := p.orphans[m.UID]; orphan {
+			delete(p.orphans, m.UID)
+			p.poke(e, m)
 		}
 	}
 }
@@ -106,5 +121,11 @@ func (p *Placer) sweep() {
 	if p.ledger == nil {
 		return
 	}
-	p.ledger.Sweep(p.config.Now())
+	now := p.config.Now()
+	p.ledger.Sweep(now)
+	for uid, told := range p.orphans {
+		if now.Sub(told) >= p.ledger.timing.Silence {
+			delete(p.orphans, uid)
+		}
+	}
 }

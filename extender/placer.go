@@ -55,6 +55,9 @@ type Placer struct {
 	mu sync.Mutex // guards below
 	// ledger is nil until the first snapshot.
 	ledger *Ledger
+	// orphans are the voters that were told for good that no Ensemble selects them, and
+	// when they last were.
+	orphans map[types.UID]time.Time
 	// examined is the snapshot whose nodes were looked at last.
 	examined *membership.Snapshot
 	lease    leaseView
@@ -70,7 +73,7 @@ func NewPlacer(c PlacerConfig) *Placer {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	p := &Placer{config: c, heard: newHearing()}
+	p := &Placer{config: c, orphans: map[types.UID]time.Time{}, heard: newHearing()}
 	c.Membership.Listen(p.heard.hear)
 	return p
 }
@@ -122,8 +125,13 @@ func (p *Placer) try(pod *corev1.Pod, given []string, nominated bool) (a Answer,
 	}
 	e, ok := s.Of(pod.Namespace, pod.Labels)
 	if !ok {
-		return orphan(now, pod, given), now.Sub(pod.CreationTimestamp.Time) >= unknownGrace
+		a = orphan(now, pod, given)
+		if a.Outcome == Impossible {
+			p.orphans[pod.UID] = now
+		}
+		return a, a.Outcome == Impossible
 	}
+	delete(p.orphans, pod.UID)
 	if find(e, pod.UID) < 0 {
 		return Answer{Outcome: Unknown, Message: "quorate has not seen this pod yet; this passes"}, false
 	}

@@ -86,12 +86,13 @@ func TestFollowsWhatComesMeanwhile(t *testing.T) {
 }
 
 // A pod with the request that no Ensemble selects may be ahead of its Ensemble; an
-// old one is told that it waits for nothing.
+// old one is told that it waits for nothing, and poked when there is something.
 func TestOrphans(t *testing.T) {
 	w := threeZones()
-	p := startPlacer(t, &known{}, w, nil)
+	k, poked := &known{}, &pokes{}
+	p := startPlacer(t, k, w, poked)
 	pod := askFor(w, "zk-0").Pod
-	pod.Labels = nil
+	pod.UID, pod.Name, pod.Labels = "early", "zk-3", nil
 	if a := p.Filter(t.Context(), pod, []string{"a1"}); a.Outcome != Unknown {
 		t.Errorf("a young one: got %v, want unknown", a.Outcome)
 	}
@@ -99,6 +100,12 @@ func TestOrphans(t *testing.T) {
 	a := p.Filter(t.Context(), pod, []string{"a1"})
 	if a.Outcome != Impossible || !strings.Contains(a.Reasons()["a1"], "no Ensemble in its namespace selects it") {
 		t.Errorf("an old one: got %v %v", a.Outcome, a.Refused)
+	}
+	p.sweep()
+	w.pods["zk-3"] = &worldPod{uid: "early"}
+	for range 2 {
+		k.show(w)
+		await(t, func() bool { return poked.got() == "[early]" })
 	}
 }
 
