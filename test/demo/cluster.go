@@ -120,7 +120,7 @@ func (c *cluster) startRunner(ctx context.Context, s *stage) (err error) {
 // startExtender builds this program's own binary and runs it, as a user would.
 func (c *cluster) startExtender(ctx context.Context, s *stage) error {
 	c.binary = filepath.Join(c.Dir, "quorate")
-	if err := lab.BuildProgram(ctx, c.binary, "./cmd/quorate"); err != nil {
+	if err := lab.BuildProgram(ctx, s.out.progress(), c.binary, "./cmd/quorate"); err != nil {
 		return err
 	}
 	kubeconfig, err := c.KubeconfigAs("system:serviceaccount:quorate-system:quorate-scheduler",

@@ -62,7 +62,7 @@ func start(t *testing.T) *cluster {
 		held: map[string]bool{}, ports: map[string]string{},
 	}
 	built := make(chan error, 1) // while the control plane starts
-	go func() { built <- lab.BuildProgram(ctx, c.binary, "./cmd/quorate") }()
+	go func() { built <- lab.BuildProgram(ctx, t.Output(), c.binary, "./cmd/quorate") }()
 	policy := filepath.Join(dir, "policy.yaml")
 	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
 		t.Fatal(err)

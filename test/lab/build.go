@@ -183,13 +183,16 @@ func goBuild(ctx context.Context, source, binary, work string, progress io.Write
 	return report(progress, "building the control plane", done)
 }
 
-// BuildProgram builds a package of this module, such as ./cmd/quorate, into a file.
-func BuildProgram(ctx context.Context, binary, pkg string) error {
+// BuildProgram builds a package of this module, such as ./cmd/quorate, into a file, and
+// says for how long already.
+func BuildProgram(ctx context.Context, progress io.Writer, binary, pkg string) error {
 	root, err := ModuleRoot()
 	if err != nil {
 		return err
 	}
-	return build(ctx, root, binary, nil, nil, pkg)
+	done := make(chan error, 1)
+	go func() { done <- build(ctx, root, binary, nil, nil, pkg) }()
+	return report(progress, "building "+pkg, done)
 }
 
 // build runs go build in a process group of its own: an interrupt reaches it
