@@ -75,7 +75,7 @@ type record struct {
 	refused string
 	// promised says that it was last seen with a nominated or selected node.
 	promised bool
-	// failed is when that last changed since the hold was made; zero: not since.
+	// failed is when that first changed since the hold was made; zero: not since.
 	failed time.Time
 	// waiting is when it was last refused only for what siblings hold; zero: never,
 	// or it was served since.
@@ -278,7 +278,7 @@ func (l *Ledger) follow(now time.Time, r *record, m *membership.Member) {
 	}
 	if m.Unscheduled != r.refused {
 		r.refused, r.sign = m.Unscheduled, now
-		if m.Unscheduled != "" {
+		if m.Unscheduled != "" && r.failed.IsZero() {
 			r.failed = now
 		}
 	}
