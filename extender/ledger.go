@@ -155,7 +155,7 @@ func (l *Ledger) keep(now time.Time, r *record, a Answer, nominated bool) {
 	}
 	if a.Outcome < Free && !nominated {
 		l.linger(now, r, r.held)
-		r.held = nil
+		r.held, r.failed = nil, time.Time{}
 	}
 	switch a.Outcome {
 	case Held:
@@ -205,7 +205,8 @@ func (l *Ledger) record(now time.Time, m *membership.Member) *record {
 	return r
 }
 
-// expire ends what has lasted long enough.
+// expire ends what has lasted long enough. What lingers ends by its own time alone,
+// for no sign of an attempt tells of those before it.
 func (l *Ledger) expire(now time.Time, r *record) {
 	left := r.lingering[:0]
 	for _, g := range r.lingering {
@@ -216,7 +217,7 @@ func (l *Ledger) expire(now time.Time, r *record) {
 	r.lingering = left
 	failed := !r.failed.IsZero() && !now.Before(r.failed.Add(l.timing.Failed))
 	if failed || !now.Before(r.sign.Add(l.timing.Silence)) {
-		r.held, r.failed, r.lingering = nil, time.Time{}, nil
+		r.held, r.failed = nil, time.Time{}
 	}
 }
 
