@@ -174,6 +174,7 @@ func TestWhatIsAsked(t *testing.T) {
 		"not bound":                  {"bind.quorate.io", evicting(nil), true},
 		"options, but not bound":     {"bind.quorate.io", evicting(&metav1.DeleteOptions{}), true},
 		"bound to nothing":           {"bind.quorate.io", evicting(preconditions("", "")), true},
+		"bound to a uid":             {"bind.quorate.io", evicting(preconditions("u", "")), true},
 		"bound to a version":         {"bind.quorate.io", evicting(preconditions("", "7")), true},
 		"bound to both":              {"bind.quorate.io", evicting(preconditions("u", "7")), false},
 		"a pod that runs":            {"deletion.quorate.io", deleting(&corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodRunning}}), true},

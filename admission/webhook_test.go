@@ -299,6 +299,7 @@ func TestBind(t *testing.T) {
 		"options there":  {"zk-0", `{"deleteOptions":{"gracePeriodSeconds":5}}`, `{"preconditions":{"uid":"UID"}}`},
 		"bound already":  {"zk-0", `{"deleteOptions":{"preconditions":{"uid":"mine"}}}`, ``},
 		"does not run":   {"zk-1", `{}`, `{"deleteOptions":{"preconditions":{"resourceVersion":"VERSION","uid":"UID"}}}`},
+		"its own uid":    {"zk-1", `{"deleteOptions":{"preconditions":{"uid":"mine"}}}`, `"VERSION"`},
 		"no such pod":    {"zk-9", `{}`, ``},
 		"not an object":  {"zk-0", `[]`, ``},
 		"null within it": {"zk-0", `{"deleteOptions":null}`, `{"preconditions":{"uid":"UID"}}`},
