@@ -155,9 +155,7 @@ func TestLostData(t *testing.T) {
 			_, owner, err := tree.Get("/quorate/elections/ns/x/owner")
 			return err == nil && owner.EphemeralOwner != 0
 		})
-		h.mu.Lock()
-		h.faults = nil // the old leader needed its stop time
-		h.mu.Unlock()
+		h.forget() // the old leader needed its stop time
 	})
 }
 

@@ -1,4 +1,7 @@
 package leaderelection
 
-// NewBridge is for the tests of migrations, which run on a tree in memory.
-var NewBridge = newBridge
+// The locks of a migration, for tests, which run on a tree in memory.
+var (
+	NewBridge = newBridge
+	NewSealed = newSealed
+)

@@ -61,6 +61,20 @@ func (h *history) leader() string {
 	return ""
 }
 
+func (h *history) leads(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, ok := h.leading[name]
+	return ok
+}
+
+// forget what was found fault with so far, where the test has brought it about.
+func (h *history) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.faults = nil
+}
+
 func (h *history) order() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -57,7 +57,9 @@ func (m *migration) start(t *testing.T, kind string) *replica {
 	} else {
 		r.process = join(t, m.tree, m.h, name)
 		lock := lockOf(t, r.process)
-		l = leaderelection.NewBridge(lock, r.api, kind == zkOnly)
+		if l = leaderelection.NewBridge(lock, r.api); kind == zkOnly {
+			l = leaderelection.NewSealed(lock, r.api)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	dead := make(chan struct{})
@@ -71,6 +73,7 @@ func (m *migration) start(t *testing.T, kind string) *replica {
 		cancel()
 	})
 	r.wg.Go(func() { m.elect(ctx, t, r, &mortal{l, dead}, dead) })
+	t.Cleanup(r.stop)
 	return r
 }
 

@@ -104,7 +104,11 @@ func (o *Options) locks(c *config.LeaderElectionConfiguration, s Settings, sessi
 	if err != nil {
 		return nil, fmt.Errorf("make client for the Lease: %w", err)
 	}
-	store.Lock = newBridge(lock, client.CoordinationV1(), c.ResourceLock == ZooKeeper)
+	if c.ResourceLock == ZooKeeper {
+		store.Lock = newSealed(lock, client.CoordinationV1())
+	} else {
+		store.Lock = newBridge(lock, client.CoordinationV1())
+	}
 	return store, nil
 }
 
