@@ -3,6 +3,7 @@ package zookeeper_test
 import (
 	"encoding/binary"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -17,16 +18,24 @@ type server struct {
 	timeout  time.Duration
 	zxid     uint64 // of every answer; go-zookeeper notes it, unless it is 0
 	accepted atomic.Int32
-	hang     atomic.Bool // accept, and say nothing
-	expire   atomic.Bool // say that the session is over
-	mute     atomic.Bool // answer nothing after the handshake
+	newest   atomic.Int64 // zxid that it has
+	hang     atomic.Bool  // accept, and say nothing
+	expire   atomic.Bool  // say that the session is over
+	mute     atomic.Bool  // answer nothing after the handshake
 	answer   func(s *server, op int32, body []byte) (errCode int32, ok bool)
 
 	mu    sync.Mutex // guards below
 	seen  []int64    // sessions of the requests other than pings, by op
 	ops   []int32
 	conns []net.Conn
-	next  int64
+}
+
+var lastSession atomic.Int64 // of all servers: an ensemble has each id once
+
+func newServer(timeout time.Duration) *server {
+	s := &server{timeout: timeout, zxid: 1}
+	s.newest.Store(math.MaxInt64)
+	return s
 }
 
 func serve(t *testing.T, timeout time.Duration) *server {
@@ -35,7 +44,8 @@ func serve(t *testing.T, timeout time.Duration) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{Listener: l, timeout: timeout, zxid: 1, next: 1000}
+	s := newServer(timeout)
+	s.Listener = l
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -43,11 +53,7 @@ func serve(t *testing.T, timeout time.Duration) *server {
 			if err != nil {
 				return
 			}
-			s.accepted.Add(1)
-			s.mu.Lock()
-			s.conns = append(s.conns, c)
-			s.mu.Unlock()
-			wg.Go(func() { s.talk(c) })
+			wg.Go(func() { s.take(c) })
 		}
 	})
 	t.Cleanup(func() {
@@ -58,6 +64,15 @@ func serve(t *testing.T, timeout time.Duration) *server {
 	return s
 }
 
+// take a connection, and talk until it ends.
+func (s *server) take(c net.Conn) {
+	s.accepted.Add(1)
+	s.mu.Lock()
+	s.conns = append(s.conns, c)
+	s.mu.Unlock()
+	s.talk(c)
+}
+
 // disconnect all clients.
 func (s *server) disconnect() {
 	s.mu.Lock()
@@ -66,6 +81,13 @@ func (s *server) disconnect() {
 		c.Close()
 	}
 	s.conns = nil
+}
+
+// open connections of all clients, and some that are closed.
+func (s *server) open() []net.Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]net.Conn(nil), s.conns...)
 }
 
 func (s *server) sessions() []int64 {
@@ -84,15 +106,16 @@ func (s *server) talk(c net.Conn) {
 		_, _ = io.Copy(io.Discard, c)
 		return
 	}
+	if seen := int64(binary.BigEndian.Uint64(hello[4:12])); seen > s.newest.Load() {
+		return // as a server does that is behind what its client has seen
+	}
 	session := int64(binary.BigEndian.Uint64(hello[16:24]))
+	over := session != 0 && s.expire.Load()
 	if session == 0 {
-		s.mu.Lock()
-		s.next++
-		session = s.next
-		s.mu.Unlock()
+		session = lastSession.Add(1)
 	}
 	timeout := s.timeout
-	if s.expire.Load() {
+	if over {
 		session, timeout = 0, 0
 	}
 	welcome := binary.BigEndian.AppendUint32(nil, 0)

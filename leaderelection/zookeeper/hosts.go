@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -21,6 +22,8 @@ type hosts struct {
 	round []string          // still to be tried
 	hosts map[string]string // that the addresses of this round belong to
 	tried int               // since the last success
+	at    string            // the server that was last told
+	left  string            // the server that was last connected to
 }
 
 func (h *hosts) Init([]string) error { return nil }
@@ -37,18 +40,21 @@ func (h *hosts) Next() (server string, retryStart bool) {
 		h.round = h.resolve()
 	}
 	server, h.round = h.round[0], h.round[1:]
+	h.at = server
 	h.tried++
 	return server, retryStart || h.over()
 }
 
+// Connected begins a new round, so that a session which loses its server again meets
+// each other once before its time is up, and that one last.
 func (h *hosts) Connected() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.tried = 0
+	h.tried, h.round, h.left = 0, nil, h.at
 }
 
-// resolve returns every address once, in random order, and a name itself where
-// none resolves, so that the failure to dial it is told.
+// resolve returns every address once, in random order but for the server that was left,
+// and a name itself where none resolves, so that the failure to dial it is told.
 func (h *hosts) resolve() []string {
 	ctx, cancel := context.WithTimeout(context.Background(), h.bound)
 	defer cancel()
@@ -85,6 +91,9 @@ func (h *hosts) resolve() []string {
 		return append(out, h.names...)
 	}
 	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	if i := slices.Index(out, h.left); i >= 0 {
+		out = append(slices.Delete(out, i, i+1), h.left)
+	}
 	return out
 }
 

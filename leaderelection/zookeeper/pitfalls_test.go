@@ -112,24 +112,6 @@ func (b *brittle) Write(p []byte) (int, error) {
 	return b.Conn.Write(p)
 }
 
-// P2: a server that accepts and says nothing holds go-zookeeper up for 6.7 session
-// timeouts.
-func TestSilentServerIsLeftForAnother(t *testing.T) {
-	silent, good := serve(t, 4*time.Second), serve(t, 4*time.Second)
-	silent.hang.Store(true)
-	for range 4 { // the order is random
-		c := dial(t, zookeeper.Config{Servers: silent.Addr().String() + "," + good.Addr().String(), Timeout: 4 * time.Second})
-		if err := c.Err(); err != nil {
-			t.Error(err)
-		}
-	}
-	// The session survives a move past the silent server.
-	c := dial(t, zookeeper.Config{Servers: good.Addr().String() + "," + silent.Addr().String(), Timeout: 4 * time.Second})
-	n := c.Connection()
-	good.disconnect()
-	connections(t, c, n+1)
-}
-
 // P3: a write that waits when its session expires must not be made under the next.
 func TestWriteDoesNotCrossSessions(t *testing.T) {
 	a, b := serve(t, 30*time.Second), serve(t, 30*time.Second)
