@@ -112,47 +112,6 @@ func (b *brittle) Write(p []byte) (int, error) {
 	return b.Conn.Write(p)
 }
 
-// P3: a write that waits when its session expires must not be made under the next.
-func TestWriteDoesNotCrossSessions(t *testing.T) {
-	a, b := serve(t, 30*time.Second), serve(t, 30*time.Second)
-	c := dial(t, zookeeper.Config{Servers: a.Addr().String() + "," + b.Addr().String(), Timeout: 30 * time.Second})
-	session := c.SessionID()
-	for _, s := range []*server{a, b} {
-		s.hang.Store(true)
-		s.disconnect()
-	}
-	outcome := make(chan error, 20)
-	for range 20 {
-		go func() {
-			_, err := c.Multi(t.Context(), &zookeeper.Set{Path: "/x", Version: zookeeper.AnyVersion})
-			outcome <- err
-		}()
-	}
-	for _, s := range []*server{a, b} {
-		s.expire.Store(true)
-		s.hang.Store(false)
-		s.disconnect()
-	}
-	if err := ended(t, c); !errors.Is(err, zookeeper.ErrEnded) {
-		t.Error(err)
-	}
-	for _, s := range []*server{a, b} {
-		s.expire.Store(false)
-	}
-	for range 20 {
-		if err := <-outcome; !errors.Is(err, zookeeper.ErrEnded) && !errors.Is(err, zookeeper.ErrNoServer) && !errors.Is(err, zookeeper.ErrUnsure) {
-			t.Errorf("write across the expiry: %v", err)
-		}
-	}
-	for _, s := range []*server{a, b} {
-		for _, id := range s.sessions() {
-			if id != session {
-				t.Errorf("a request came under session %d, of one made under %d", id, session)
-			}
-		}
-	}
-}
-
 // P4: cut off from all servers, go-zookeeper never says that the session is over.
 func TestSessionEndsByOurOwnClock(t *testing.T) {
 	s := serve(t, time.Second)
@@ -176,22 +135,6 @@ func TestSessionEndsByOurOwnClock(t *testing.T) {
 	}
 	if _, _, err := c.Get(t.Context(), "/x"); !errors.Is(err, zookeeper.ErrEnded) {
 		t.Errorf("call after the end: %v, want %v", err, zookeeper.ErrEnded)
-	}
-}
-
-// P5: session events are never dropped, however many there are: the channel that
-// go-zookeeper drops them from is not what we listen to.
-func TestSessionEventsAreNotDropped(t *testing.T) {
-	s := serve(t, 30*time.Second)
-	c := dial(t, zookeeper.Config{Servers: s.Addr().String(), Timeout: 30 * time.Second})
-	for n := uint64(2); n < 8; n++ { // some thirty events
-		s.disconnect()
-		connections(t, c, n)
-	}
-	s.expire.Store(true)
-	s.disconnect()
-	if err := ended(t, c); !strings.Contains(err.Error(), "expired") {
-		t.Error(err)
 	}
 }
 
