@@ -165,6 +165,7 @@ func TestFaultsNeverMakeTwoLeaders(t *testing.T) {
 	if os.Getenv("QUORATE_CHAOS") != "" {
 		runs *= 20
 	}
+	violations := 0
 	for i := range runs {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprintf("%d/seed=%d", i, seed), func(t *testing.T) {
@@ -179,9 +180,11 @@ func TestFaultsNeverMakeTwoLeaders(t *testing.T) {
 					p.client().Heal()
 				}
 				await(t, 2*timeout, "a leader after all faults", func() bool { return h.leader() != "" })
+				violations += len(h.violations())
 			})
 		})
 	}
+	fmt.Printf("chaos: in-memory runs=%d violations=%d\n", runs, violations)
 }
 
 func fault(r *rand.Rand, h *history, ps map[string]*process) {

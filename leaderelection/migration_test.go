@@ -146,6 +146,7 @@ func TestMigrationThereAndBack(t *testing.T) {
 	if os.Getenv("QUORATE_CHAOS") != "" {
 		runs *= 20
 	}
+	violations := 0
 	for range runs {
 		synctest.Test(t, func(t *testing.T) {
 			m := &migration{tree: zookeepertest.NewTree(timeout), leases: leases(), h: newHistory()}
@@ -173,8 +174,10 @@ func TestMigrationThereAndBack(t *testing.T) {
 				r.stop()
 			}
 			m.h.check(t)
+			violations += len(m.h.violations())
 		})
 	}
+	fmt.Printf("chaos: migration runs=%d violations=%d\n", runs, violations)
 }
 
 // forgottenReplica knows only the Lease, and cannot lead beside one that knows only

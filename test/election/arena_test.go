@@ -14,7 +14,8 @@ import (
 	"github.com/quorate/quorate/test/lab"
 )
 
-// arena is three candidates on three servers.
+// arena is three candidates on three servers. Two of them stand by Run, the third by
+// a bare elector.
 type arena struct {
 	network    *lab.Network // nil where the servers are shared, and not to be hurt
 	ensemble   *lab.Ensemble
@@ -67,6 +68,26 @@ func (a *arena) servers(t *testing.T) (leader, follower *lab.Server) {
 	return leader, follower
 }
 
+// others are the candidates but one.
+func (a *arena) others(than *wrapped) []*wrapped {
+	return slices.DeleteFunc(slices.Clone(a.candidates), func(c *wrapped) bool { return c == than })
+}
+
+// serverOf is the number of the server that a candidate last said it is connected to.
+func (a *arena) serverOf(t *testing.T, c *wrapped) int {
+	t.Helper()
+	said, server, last := a.said(t, c), -1, -1
+	for i, l := range c.links.Links() {
+		if at := strings.LastIndex(said, `"Connected to ZooKeeper" server="`+l.Addr()); at > last {
+			server, last = i, at
+		}
+	}
+	if server < 0 {
+		t.Fatalf("%s does not say what server it is connected to", c.name)
+	}
+	return server
+}
+
 // enter three candidates of a role.
 func (a *arena) enter(t *testing.T, role string) {
 	t.Helper()
@@ -87,10 +108,11 @@ func (a *arena) start(t *testing.T, c *wrapped) {
 	if a.role == "candidate" {
 		servers = "no-such-host.invalid:2181," + servers // a dead name must hinder nobody
 	}
-	c.process = must(lab.StartProcess(t.Context(), lab.ProcessConfig{
-		Name: c.name, Path: must(os.Executable())(t), LogDir: a.dir,
-		Env: []string{"ROLE=" + a.role, "NAME=" + c.name, "SERVERS=" + servers, "RESOURCE=" + a.resource.listener.Addr().String()},
-	}))(t)
+	env := []string{"ROLE=" + a.role, "NAME=" + c.name, "SERVERS=" + servers, "RESOURCE=" + a.resource.listener.Addr().String()}
+	if c.name == "cyd" {
+		env = append(env, "BARE=true")
+	}
+	c.process = must(lab.StartProcess(t.Context(), lab.ProcessConfig{Name: c.name, Path: must(os.Executable())(t), LogDir: a.dir, Env: env}))(t)
 	closeAfter(a.owner, c.process)
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	clientgo "k8s.io/client-go/tools/leaderelection"
 	"k8s.io/klog/v2"
 
 	"github.com/quorate/quorate/leaderelection"
@@ -45,22 +46,82 @@ func candidate() error {
 		session = s
 	}
 	store := &fencedStore{servers: os.Getenv("SERVERS")}
+	stand := standByRun
+	if os.Getenv("BARE") != "" {
+		stand = standBare
+	}
 	pause := time.NewTicker(100 * time.Millisecond)
 	for range pause.C {
-		err := leaderelection.Run(ctx, leaderelection.Config{
-			Session: session, Namespace: "default", Name: "chaos", Identity: os.Getenv("NAME"),
-			LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 200 * time.Millisecond,
-			StopTime: chaosStop, StopsFirst: true,
-		}, leaderelection.Callbacks{OnStartedLeading: func(ctx context.Context) {
-			t := leaderelection.TermFrom(ctx)
-			var works sync.WaitGroup
-			works.Go(func() { lead(ctx, t.Token(), t.Valid) })
-			works.Go(func() { store.lead(ctx, t) })
-			works.Wait()
-		}})
+		err := stand(ctx, session, store)
 		fmt.Fprintln(os.Stderr, os.Getenv("NAME"), "term is over:", err)
 	}
 	return nil
+}
+
+// standByRun until a term is over.
+func standByRun(ctx context.Context, session *leaderelection.Session, store *fencedStore) error {
+	return leaderelection.Run(ctx, leaderelection.Config{
+		Session: session, Namespace: "default", Name: "chaos", Identity: os.Getenv("NAME"),
+		LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 200 * time.Millisecond,
+		StopTime: chaosStop, StopsFirst: true,
+	}, leaderelection.Callbacks{OnStartedLeading: func(ctx context.Context) {
+		t := leaderelection.TermFrom(ctx)
+		workUnder(ctx, t, t.Valid, store)
+	}})
+}
+
+// standBare until a term is over, by client-go's elector alone: work is stopped when
+// the elector cancels it, as late as that may be.
+func standBare(ctx context.Context, session *leaderelection.Session, store *fencedStore) error {
+	cfg := leaderelection.Config{
+		Session: session, Namespace: "default", Name: "chaos", Identity: os.Getenv("NAME"),
+		LeaseDuration: time.Second, RenewDeadline: 600 * time.Millisecond, RetryPeriod: 200 * time.Millisecond, StopTime: 200 * time.Millisecond,
+	}
+	lock, err := leaderelection.New(cfg)
+	if err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	elector, err := clientgo.NewLeaderElector(clientgo.LeaderElectionConfig{
+		Lock: lock, LeaseDuration: cfg.LeaseDuration, RenewDeadline: cfg.RenewDeadline, RetryPeriod: cfg.RetryPeriod, ReleaseOnCancel: true,
+		Callbacks: clientgo.LeaderCallbacks{
+			OnStartedLeading: func(ctx context.Context) {
+				defer close(done)
+				if t := lock.Term(); t != nil {
+					workUnder(ctx, t, uninterrupted(ctx, t), store)
+				}
+			},
+			OnStoppedLeading: func() {},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	elector.Run(ctx)
+	<-done
+	return nil
+}
+
+// uninterrupted is the context's word for as long as it is asked again and again. Who
+// has been paused, for which only tokens are promised to help, asks the term.
+func uninterrupted(ctx context.Context, t *leaderelection.Term) func() error {
+	last := monotonic()
+	return func() error {
+		gap := monotonic() - last
+		last += gap
+		if gap > int64(chaosStop)/2 {
+			return t.Valid()
+		}
+		return ctx.Err()
+	}
+}
+
+// workUnder a term on both workloads, until it is told to stop.
+func workUnder(ctx context.Context, t *leaderelection.Term, valid func() error, store *fencedStore) {
+	var both sync.WaitGroup
+	both.Go(func() { lead(ctx, t.Token(), valid) })
+	both.Go(func() { store.lead(ctx, t) })
+	both.Wait()
 }
 
 // lead acts for as long as the lock says so, and ctx lasts.

@@ -48,7 +48,7 @@ const (
 func faultsAt(at place) []fault {
 	all := append(faultsOfCandidates(), faultsOfServers()...)
 	if longForm() {
-		all = append(all, longFaults()...)
+		all = slices.Concat(all, longFaultsOfCandidates(), longFaultsOfServers())
 	}
 	return slices.DeleteFunc(all, func(f fault) bool { return f.at != at })
 }
@@ -81,6 +81,8 @@ func faultsOfCandidates() []fault {
 		{name: "links-slow", hurt: links(func(l *lab.Link) error { return l.Slow(300 * time.Millisecond) }, long)},
 		{name: "answers-lost", hurt: links((*lab.Link).DropAnswers, long)},
 		{name: "requests-lost", hurt: links((*lab.Link).DropRequests, short)},
+		{name: "links-to-a-server-cut", hurt: linksToItsServer((*lab.Link).Cut, short)},
+		{name: "links-to-a-server-half-open", hurt: linksToItsServer((*lab.Link).DropAnswers, chaosTimeout/2)},
 		{name: "answers-of-acquire-lost", hurt: answersOfAcquireLost},
 		{name: "write-queued-at-expiry", crash: true, hurt: writeQueuedAtExpiry},
 		{name: "owner-deleted", allowed: unnoticed, hurt: deleted(record + "/owner")},
@@ -88,70 +90,30 @@ func faultsOfCandidates() []fault {
 	}
 }
 
-// whileLeading does something to ZooKeeper's leader for a while.
-func whileLeading(hurt, heal func(*testing.T, *arena, *lab.Server), lasting time.Duration) func(*testing.T, *arena, *wrapped, act) func() {
-	return func(t *testing.T, a *arena, _ *wrapped, _ act) func() {
-		s := must(a.ensemble.Leader(t.Context()))(t)
-		hurt(t, a, s)
-		elapse(t, lasting)
-		return func() { heal(t, a, s) }
-	}
-}
-
-func faultsOfServers() []fault {
-	return []fault{
-		{name: "server-killed", at: atServers, hurt: whileLeading(
-			func(t *testing.T, _ *arena, s *lab.Server) { check(t, s.Kill()) },
-			func(t *testing.T, _ *arena, s *lab.Server) { check(t, s.Start(t.Context())) }, short)},
-		{name: "server-paused-long", at: atServers, hurt: whileLeading(
-			func(t *testing.T, _ *arena, s *lab.Server) { check(t, s.Pause()) },
-			func(t *testing.T, _ *arena, s *lab.Server) { check(t, s.Resume()) }, long)},
-		{name: "server-parted-from-peers", at: atServers, hurt: whileLeading(
-			func(t *testing.T, a *arena, s *lab.Server) { check(t, a.network.PartPeers(t.Context(), s.ID())) },
-			func(t *testing.T, a *arena, s *lab.Server) { check(t, a.network.JoinPeers(t.Context(), s.ID())) }, long)},
-		{name: "server-mute-to-clients", at: atServers, hurt: whileLeading(
-			func(t *testing.T, a *arena, s *lab.Server) { check(t, a.network.MuteAnswers(t.Context(), s.ID())) },
-			func(t *testing.T, a *arena, s *lab.Server) { check(t, a.network.UnmuteAnswers(t.Context(), s.ID())) }, long)},
-		{name: "leader-storm", at: atServers, hurt: leaderStorm},
-	}
-}
-
-// longFaults are for the long form only.
-func longFaults() []fault {
-	mute := func(t *testing.T, a *arena, from, to int) func() {
-		check(t, a.network.Mute(t.Context(), from, to))
-		elapse(t, long)
-		return func() { check(t, a.network.Unmute(t.Context(), from, to)) }
-	}
-	slow := func(by time.Duration) func(*testing.T, *arena, *lab.Server) {
-		return func(t *testing.T, a *arena, s *lab.Server) {
-			for _, l := range a.ensemble.PeerLinks(s.ID()) {
-				check(t, l.Slow(by))
-			}
-		}
-	}
-	restored := func(t *testing.T, a *arena, s *lab.Server) {
-		for _, l := range a.ensemble.PeerLinks(s.ID()) {
-			check(t, l.Restore())
-		}
-	}
+// longFaultsOfCandidates are for the long form only.
+func longFaultsOfCandidates() []fault {
 	return []fault{
 		{name: "record-remade", hurt: recordRemade},
-		{name: "leader-mute-to-a-follower", at: atServers, hurt: func(t *testing.T, a *arena, _ *wrapped, _ act) func() {
-			leader, follower := a.servers(t)
-			return mute(t, a, leader.ID(), follower.ID())
-		}},
-		{name: "follower-mute-to-the-leader", at: atServers, hurt: func(t *testing.T, a *arena, _ *wrapped, _ act) func() {
-			leader, follower := a.servers(t)
-			return mute(t, a, follower.ID(), leader.ID())
-		}},
-		{name: "leader-slow-to-peers", at: atPeers, hurt: whileLeading(slow(200*time.Millisecond), restored, long)},
-		{name: "follower-slow-to-peers", at: atPeers, hurt: func(t *testing.T, a *arena, _ *wrapped, _ act) func() {
-			_, follower := a.servers(t)
-			slow(400*time.Millisecond)(t, a, follower)
-			elapse(t, long)
-			return func() { restored(t, a, follower) }
-		}},
+		{name: "answers-of-queueing-lost", hurt: answersOfQueueingLost},
+		{name: "links-to-a-server-slow", hurt: linksToItsServer(func(l *lab.Link) error { return l.Slow(300 * time.Millisecond) }, long)},
+		{name: "links-to-a-server-dropping", hurt: linksToItsServer((*lab.Link).Drop, long)},
+	}
+}
+
+// linksToItsServer hurts what all candidates have to the server that the holder is
+// connected to.
+func linksToItsServer(what func(*lab.Link) error, lasting time.Duration) func(*testing.T, *arena, *wrapped, act) func() {
+	return func(t *testing.T, a *arena, c *wrapped, _ act) func() {
+		server := a.serverOf(t, c)
+		for _, o := range a.candidates {
+			check(t, what(o.links.Links()[server]))
+		}
+		elapse(t, lasting)
+		return func() {
+			for _, o := range a.candidates {
+				check(t, o.links.Links()[server].Restore())
+			}
+		}
 	}
 }
 
@@ -174,59 +136,6 @@ func writeQueuedAtExpiry(t *testing.T, a *arena, c *wrapped, now act) func() {
 	check(t, c.links.All((*lab.Link).Drop))
 	a.awaitSuccessor(t, now.Token)
 	return func() { check(t, c.links.All((*lab.Link).Restore)) }
-}
-
-// answersOfAcquireLost lets a successor's acquire be made, and its answer be lost.
-func answersOfAcquireLost(t *testing.T, a *arena, c *wrapped, now act) func() {
-	token, lost := a.loseAnswerOfAcquire(t, c, now)
-	for !lost {
-		a.start(t, c)
-		c, now = a.leader(t)
-		token, lost = a.loseAnswerOfAcquire(t, c, now)
-	}
-	// It owns the lock and does not know it: what it asks again must not wait for itself.
-	a.awaitAct(t, "a leader", func(x act) bool { return x.Token >= token })
-	return func() { a.start(t, c) }
-}
-
-// loseAnswerOfAcquire kills the leader, and cuts the others off as soon as one of them
-// owns the lock. Lost is whether that one has not heard of it.
-func (a *arena) loseAnswerOfAcquire(t *testing.T, c *wrapped, now act) (token int64, lost bool) {
-	t.Helper()
-	others := slices.DeleteFunc(slices.Clone(a.candidates), func(o *wrapped) bool { return o == c })
-	all := func(do func(*lab.Link) error) {
-		for _, o := range others {
-			check(t, o.links.All(do))
-		}
-	}
-	const delay = 300 * time.Millisecond
-	all(func(l *lab.Link) error { return l.Slow(delay) })
-	check(t, c.process.Kill())
-	await(t, "an owner", func() bool {
-		exists, owner, err := a.direct.Exists(record + "/owner")
-		if err != nil || !exists || owner.Czxid == now.Token {
-			return false
-		}
-		token = owner.Czxid
-		return true
-	})
-	all((*lab.Link).Cut)
-	elapse(t, 2*delay) // whoever had heard acts by now, and what was under way is lost
-	lost = !slices.ContainsFunc(a.resource.history(0), func(x act) bool { return x.Token == token })
-	all((*lab.Link).Restore)
-	return token, lost
-}
-
-// leaderStorm makes ZooKeeper elect again and again.
-func leaderStorm(t *testing.T, a *arena, _ *wrapped, _ act) func() {
-	for range 3 {
-		s := must(a.ensemble.Leader(t.Context()))(t)
-		check(t, s.Kill())
-		must(a.ensemble.Leader(t.Context()))(t)
-		check(t, s.Start(t.Context()))
-		check(t, s.WaitServing(t.Context()))
-	}
-	return func() {}
 }
 
 func deleted(path string) func(*testing.T, *arena, *wrapped, act) func() {
@@ -263,7 +172,7 @@ func recordDeleted(t *testing.T, a *arena, _ *wrapped, now act) func() {
 // and again, once its owner is gone. All of it or nothing: whoever owns the lock by
 // then keeps the record from being deleted, so that no leader is hurt.
 func recordRemade(t *testing.T, a *arena, c *wrapped, now act) func() {
-	others := slices.DeleteFunc(slices.Clone(a.candidates), func(o *wrapped) bool { return o == c })
+	others := a.others(c)
 	for _, o := range others {
 		check(t, o.links.All(func(l *lab.Link) error { return l.Slow(30 * time.Millisecond) }))
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-zookeeper/zk"
+	"k8s.io/klog/v2"
 
 	"github.com/quorate/quorate/leaderelection"
 	"github.com/quorate/quorate/leaderelection/zookeeper"
@@ -50,7 +51,7 @@ func (s *fencedStore) write(ctx context.Context, t *leaderelection.Term) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if s.client == nil || s.client.Err() != nil {
-		client, err := zookeeper.Dial(ctx, zookeeper.Config{Servers: s.servers, Timeout: 20 * tick})
+		client, err := zookeeper.Dial(klog.NewContext(ctx, klog.Logger{}), zookeeper.Config{Servers: s.servers, Timeout: 20 * tick})
 		if err != nil {
 			return err
 		}
