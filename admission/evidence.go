@@ -35,7 +35,7 @@ type Pod struct {
 	Node    string
 	// IP of the pod; invalid where it has none.
 	IP netip.Addr
-	// Running is whether a container of it runs.
+	// Running is whether a container of it runs, the server's or another.
 	Running bool
 	// Process tells one start of its containers from the next, where that is known.
 	Process string

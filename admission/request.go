@@ -116,8 +116,9 @@ func finished(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
-// running reports whether a process of the pod may run. Who reports no containers
-// is believed by its phase.
+// running reports whether a process of the pod may run: that of any container but an
+// init container, since nothing tells which is the server. Who reports no containers is
+// believed by its phase.
 func running(p *corev1.Pod) bool {
 	if p.Status.Phase != corev1.PodRunning {
 		return false

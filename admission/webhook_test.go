@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -286,6 +287,37 @@ func TestParse(t *testing.T) {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
+	}
+}
+
+// Who may run is not down: any container of it may be the server, but for those that
+// run beside or before them.
+func TestRunning(t *testing.T) {
+	up := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	loops := corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}
+	ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1}}
+	states := func(all ...corev1.ContainerState) (s []corev1.ContainerStatus) {
+		for _, one := range all {
+			s = append(s, corev1.ContainerStatus{State: one})
+		}
+		return s
+	}
+	for name, c := range map[string]struct {
+		status corev1.PodStatus
+		want   bool
+	}{
+		"it runs":                          {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: states(up)}, true},
+		"it crash-loops":                   {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: states(loops)}, false},
+		"it has ended":                     {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: states(ended)}, false},
+		"nothing is reported":              {corev1.PodStatus{Phase: corev1.PodRunning}, true},
+		"it is pending":                    {corev1.PodStatus{Phase: corev1.PodPending}, false},
+		"crash-looping beside another":     {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: states(loops, up)}, true},
+		"crash-looping beside a sidecar":   {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: states(loops), InitContainerStatuses: states(up)}, false},
+		"both crash-loop, so nothing runs": {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: states(loops, ended)}, false},
+	} {
+		if got := running(&corev1.Pod{Status: c.status}); got != c.want {
+			t.Errorf("%s: got running=%t, want %t", name, got, c.want)
+		}
 	}
 }
 
