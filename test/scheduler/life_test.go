@@ -171,17 +171,17 @@ func TestOutage(t *testing.T) {
 			ns := namespace(t, "outage-"+name)
 			o := startOracle(t, plane, ns, zoneOf, func(ensemble string) int { return map[string]int{"zk": 3}[ensemble] })
 			createEnsemble(t, ns, "zk", 3)
-			awaitPolicy(t, ns, "zk")
 			address := freeAddress(t)
 			hangUp := func() {}
 			if listen {
 				hangUp = hang(t, address)
 			}
-			startScheduler(t, "outage-"+name, address, nil)
-			createPods(t, memberPod(ns, "zk", 0), memberPod(ns, "zk", 1), memberPod(ns, "zk", 2))
+			runScheduler(t, "scheduler-"+ns, ns, address, nil, nil)
+			createPods(t, apart(memberPod(ns, "zk", 0)), apart(memberPod(ns, "zk", 1)), apart(memberPod(ns, "zk", 2)))
 			ordinary := make([]*corev1.Pod, 20)
 			for i := range ordinary {
 				ordinary[i] = memberPod(ns, "web", i)
+				ordinary[i].Spec.SchedulerName = ns
 			}
 			createPods(t, ordinary...)
 			mustBind(t, o, len(ordinary))

@@ -159,20 +159,20 @@ func awaitReady(t testing.TB, address string) {
 	}
 }
 
-// startScheduler starts a real scheduler for the pods of a namespace, configured as
-// deploy/ says, that asks the extender at the address; its words to the API server pass
-// through f, if there is one.
-func startScheduler(t *testing.T, namespace, address string, f *faults) {
+// startScheduler starts the default scheduler, a real one, configured as deploy/ says,
+// that asks the extender at the address; its words to the API server pass through f, if
+// there is one.
+func startScheduler(t *testing.T, name, address string, f *faults) {
 	t.Helper()
-	runScheduler(t, "scheduler-"+namespace, namespace, address, f, nil)
+	runScheduler(t, "scheduler-"+name, corev1.DefaultSchedulerName, address, f, nil)
 }
 
-// runScheduler that is elected by the Lease, if one is named.
-func runScheduler(t *testing.T, name, namespace, address string, f *faults, lease *types.NamespacedName) *lab.Scheduler {
+// runScheduler for the pods that name it, elected by the Lease, if one is named.
+func runScheduler(t *testing.T, process, name, address string, f *faults, lease *types.NamespacedName) *lab.Scheduler {
 	t.Helper()
 	config := shippedConfiguration(t)
 	config.Extenders[0].URLPrefix = "http://" + address
-	config.Profiles[0].SchedulerName = &namespace
+	config.Profiles[0].SchedulerName = &name
 	config.LeaderElection.LeaderElect = ptr.To(lease != nil)
 	if lease != nil {
 		config.LeaderElection.ResourceNamespace, config.LeaderElection.ResourceName = lease.Namespace, lease.Name
@@ -188,7 +188,7 @@ func runScheduler(t *testing.T, name, namespace, address string, f *faults, leas
 			t.Fatal(err)
 		}
 	}
-	s, err := plane.StartScheduler(t.Context(), lab.SchedulerConfig{Name: name, Configuration: config})
+	s, err := plane.StartScheduler(t.Context(), lab.SchedulerConfig{Name: process, Configuration: config})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,13 +257,22 @@ func createEnsemble(t testing.TB, namespace, name string, voters int32) {
 }
 
 // memberPod is a pod as users write it: it does not ask for a voter's place; the
-// policy does that for it. Its scheduler has the name of its namespace.
+// policy does that for it.
 func memberPod(namespace, ensemble string, i int) *corev1.Pod {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: namespace, Name: fmt.Sprintf("%s-%d", ensemble, i), Labels: map[string]string{ensembleLabel: ensemble},
 	}}
-	pod.Spec.SchedulerName = namespace
 	pod.Spec.Containers = []corev1.Container{{Name: "member", Image: "member"}}
+	return pod
+}
+
+// apart is a member pod of a test beside others, whose scheduler has the name of the
+// namespace. It asks for a voter's place by itself: the policy is for pods of the default
+// scheduler.
+func apart(pod *corev1.Pod) *corev1.Pod {
+	pod.Spec.SchedulerName = pod.Namespace
+	one := corev1.ResourceList{v1alpha1.VoterResource: resource.MustParse("1")}
+	pod.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: one, Limits: one}
 	return pod
 }
 

@@ -58,10 +58,9 @@ func (s storm) blow(t *testing.T) (map[string][]string, error) {
 		}
 		createEnsemble(t, ns, name, int32(votersOf(name)))
 		for k := range votersOf(name) {
-			pods = append(pods, memberPod(ns, name, k))
+			pods = append(pods, apart(memberPod(ns, name, k)))
 		}
 	}
-	awaitPolicy(t, ns, fmt.Sprintf("e%02d", s.count-1))
 	createPods(t, pods...)
 	if err := o.awaitBound(t.Context(), len(pods)/2, s.patience); err != nil {
 		return o.verdict(), err
