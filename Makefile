@@ -20,8 +20,9 @@ RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 SCRATCH := export TMPDIR=$$(mktemp -d); trap 'rm -rf "$$TMPDIR" || rm -rf "$$TMPDIR"' EXIT;
 
 # Says every 10 s for how long a command that says nothing runs already.
-PATIENTLY = patiently() { local what=$$1 s=0 p; shift; "$$@" & p=$$!; trap 'kill $$p 2>/dev/null' INT TERM; \
-	while kill -0 $$p 2>/dev/null; do sleep 1; ((++s % 10)) || echo "  ($$what: $${s}s so far)"; done; wait $$p; }; patiently
+PATIENTLY = patiently() { local what=$$1; shift; \
+	(s=0; while :; do read -rt 10 <> <(:) || true; echo "  ($$what: $$((s += 10))s so far)"; done) & \
+	trap "kill $$!" EXIT; "$$@"; }; patiently
 
 .NOTPARALLEL:
 
