@@ -197,6 +197,16 @@ func forgottenReplica(t *testing.T, m *migration) {
 	forgotten.stop()
 }
 
+// unseal the Lease; one without a tombstone is left alone.
+func (m *migration) unseal(t *testing.T) {
+	t.Helper()
+	for _, want := range []bool{true, false} {
+		if got, err := leaderelection.Unseal(t.Context(), m.leases, "ns", "x"); err != nil || got != want {
+			t.Fatalf("unsealed: got %v, %v, want %v", got, err, want)
+		}
+	}
+}
+
 // The way back without the step between: the tombstone is taken away by hand.
 func TestUnseal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -209,9 +219,7 @@ func TestUnseal(t *testing.T) {
 		if l := m.h.leader(); l != "" {
 			t.Errorf("%s leads though the Lease is sealed", l)
 		}
-		if err := leaderelection.Unseal(t.Context(), m.leases, "ns", "x"); err != nil {
-			t.Fatal(err)
-		}
+		m.unseal(t)
 		await(t, time.Minute, "a leader by the Lease", func() bool { return m.h.leader() != "" })
 		old.stop()
 		m.h.check(t)

@@ -153,20 +153,20 @@ func (s *sealed) keep(ctx context.Context, r resourcelock.LeaderElectionRecord, 
 }
 
 // Unseal empties a Lease that holds a tombstone, so that replicas that know only the
-// Lease can lead again. Do it when none is left that knows only ZooKeeper. A Lease
-// without a tombstone is left alone.
-func Unseal(ctx context.Context, leases coordinationv1client.LeasesGetter, namespace, name string) error {
+// Lease can lead again, and tells whether it held one: a Lease without is left alone. Do
+// it when no replica is left that knows only ZooKeeper.
+func Unseal(ctx context.Context, leases coordinationv1client.LeasesGetter, namespace, name string) (bool, error) {
 	lease := &resourcelock.LeaseLock{LeaseMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Client: leases}
 	r, _, err := lease.Get(ctx)
 	if err != nil {
-		return fmt.Errorf("unseal %s/%s: %w", namespace, name, err)
+		return false, fmt.Errorf("unseal %s/%s: %w", namespace, name, err)
 	}
 	if r.HolderIdentity != Tombstone {
-		return nil
+		return false, nil
 	}
 	r.HolderIdentity, r.LeaseDurationSeconds = "", 1
 	if err := lease.Update(ctx, *r); err != nil {
-		return fmt.Errorf("unseal %s/%s: %w", namespace, name, err)
+		return false, fmt.Errorf("unseal %s/%s: %w", namespace, name, err)
 	}
-	return nil
+	return true, nil
 }

@@ -128,9 +128,7 @@ func TestTombstoneIsWrittenAgain(t *testing.T) {
 // about by taking the tombstone away, the one that can know of both steps down.
 func TestLeaderStepsDownForTheLeasesHolder(t *testing.T) {
 	sealed(t, func(t *testing.T, m *migration, leader, standby *replica) {
-		if err := leaderelection.Unseal(t.Context(), m.leases, "ns", "x"); err != nil {
-			t.Fatal(err)
-		}
+		m.unseal(t)
 		forgotten := m.start(t, leaseOnly)
 		await(t, 10*time.Second, "the Lease's holder", func() bool { return strings.HasPrefix(m.holder(t), leaseOnly) })
 		await(t, 40*time.Second, "one leader", func() bool { return m.h.leads(forgotten.name) && !m.h.leads(leader.name) })

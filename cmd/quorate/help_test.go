@@ -16,7 +16,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the commands say to testda
 // What --help says of every command is a promise to whoever writes scripts: each
 // change of it is seen in a review.
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"", "serve", "elect", "leaders", "leaders resign", "install"} {
+	for _, command := range []string{"", "serve", "elect", "leaders", "leaders resign", "leaders unseal", "install"} {
 		t.Run("quorate "+command, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			args := append(strings.Fields(command), "--help")

@@ -39,7 +39,7 @@ func newLeaders() *cobra.Command {
 	o.addFlags(cmd)
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "go on, and show every change")
 	cmd.Flags().DurationVar(&o.interval, "interval", time.Second, "how often to look, with --watch")
-	cmd.AddCommand(newResign())
+	cmd.AddCommand(newResign(), newUnseal())
 	return cmd
 }
 
