@@ -22,6 +22,8 @@ type place struct {
 	guid   string
 	node   string // empty until the queue node exists
 	unsure bool   // a queue node was asked for that may be there, though node is empty
+	ahead  string // the node of the candidate right before, empty for the first
+	before int    // candidates before
 	taken  bool   // an acquire deletes it
 	cancel context.CancelFunc
 	done   chan struct{} // the keeper has stopped; nil: there is none
@@ -37,13 +39,12 @@ func (l *Lock) enter(li *life) *place {
 	return l.place
 }
 
-// ahead is the node of the candidate right before this one, empty if it is the
-// first, and how many are before it. Nodes of this place but its first are deleted:
-// they come of creations that were repeated.
-func (l *Lock) ahead(ctx context.Context, li *life, p *place) (string, int, error) {
-	children, err := li.Children(ctx, l.layout.record)
+// find the place in the queue. Nodes of it but the first are deleted: they come of
+// creations that were repeated.
+func (l *Lock) find(ctx context.Context, p *place) error {
+	children, err := p.life.Children(ctx, l.layout.record)
 	if err != nil && !errors.Is(err, zookeeper.ErrNoNode) {
-		return "", 0, err
+		return err
 	}
 	order := queueOrder(children)
 	mine := slices.IndexFunc(order, p.made)
@@ -54,28 +55,27 @@ func (l *Lock) ahead(ctx context.Context, li *life, p *place) (string, int, erro
 		p.node = l.layout.child(order[mine])
 		for _, again := range order[mine+1:] {
 			if p.made(again) {
-				if err := deleteNode(ctx, li, l.layout.child(again)); err != nil {
-					return "", 0, err
+				if err := deleteNode(ctx, p.life, l.layout.child(again)); err != nil {
+					return err
 				}
 			}
 		}
 	}
-	p.unsure = false
-	if mine == 0 {
-		return "", 0, nil
+	p.ahead, p.before, p.unsure = "", mine, false
+	if mine > 0 {
+		p.ahead = l.layout.child(order[mine-1])
 	}
-	return order[mine-1], mine, nil
+	return nil
 }
 
 func (p *place) made(name string) bool { return strings.HasPrefix(name, queuePrefix+p.guid+"-") }
 
-// ensurePlace makes the queue node. If it is not known whether it was made, ahead
-// finds it.
-func (l *Lock) ensurePlace(ctx context.Context, li *life, p *place) error {
+// ensurePlace makes the queue node. If it is not known whether it was made, find does.
+func (l *Lock) ensurePlace(ctx context.Context, p *place) error {
 	if p.node != "" {
 		return nil
 	}
-	results, err := li.Multi(ctx, &zookeeper.Create{
+	results, err := p.life.Multi(ctx, &zookeeper.Create{
 		Path: l.layout.queue(p.guid), Data: []byte(l.identity), Ephemeral: true, Sequential: true,
 	})
 	p.unsure = retriable(err)
@@ -131,7 +131,7 @@ func (l *Lock) keepUntil(ctx context.Context, p *place, d time.Duration, watch b
 	bounded, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	for watch && bounded.Err() == nil {
-		if _, err := l.inLine(bounded, p.life, p, false); err == nil || !retriable(err) {
+		if _, err := l.inLine(bounded, p, false); err == nil || !retriable(err) {
 			break
 		}
 		if !pause(bounded, p.life) {
@@ -165,7 +165,7 @@ func (l *Lock) leave(ctx context.Context, p *place) {
 // deletePlace looks for the node first where it is not known whether there is one.
 func (l *Lock) deletePlace(ctx context.Context, p *place) error {
 	for p.unsure {
-		_, _, err := l.ahead(ctx, p.life, p)
+		err := l.find(ctx, p)
 		if err != nil && (!retriable(err) || !pause(ctx, p.life)) {
 			return err
 		}

@@ -66,7 +66,7 @@ func (l *Lock) await(ctx context.Context) (*view, error) {
 		li, changed, err := l.cfg.Session.current()
 		if err == nil {
 			var v *view
-			if v, err = l.inLine(ctx, li, l.enter(li), l.wantsNews()); err == nil {
+			if v, err = l.inLine(ctx, l.enter(li), l.wantsNews()); err == nil {
 				return v, nil
 			}
 			if !errors.Is(err, ErrSessionEnded) && !retriable(err) {
@@ -77,9 +77,7 @@ func (l *Lock) await(ctx context.Context) (*view, error) {
 			return nil, errors.Join(err, context.Cause(ctx))
 		}
 		if li != nil && !isOver(li) {
-			if !pause(ctx, li) {
-				continue
-			}
+			pause(ctx, li)
 			continue
 		}
 		select {
@@ -104,68 +102,58 @@ func (l *Lock) wantsNews() bool { return !l.managed || l.news != nil }
 // inLine waits until nobody owns the lock and nobody is ahead. If news are wanted, it
 // tells a holder that is another than was reported: Run at once, an elector by
 // returning. Only the first in line watches the owner; each of the others watches the
-// one ahead.
-func (l *Lock) inLine(ctx context.Context, li *life, p *place, news bool) (*view, error) {
+// one ahead, and for news the record. Whoever is first stays so, and only looks whether
+// there is an owner when that changes: what else an acquire relies on, it checks.
+func (l *Lock) inLine(ctx context.Context, p *place, news bool) (*view, error) {
 	reread := time.NewTimer(0)
 	defer reread.Stop()
-	for {
+	for lost := true; ; {
 		reread.Reset(rereadTime + rand.N(rereadTime))
-		recordChanged, err := l.watchRecord(ctx, li, news)
+		if lost {
+			if err := l.find(ctx, p); err != nil {
+				return nil, err
+			}
+		}
+		recordChanged, err := l.watchRecord(ctx, p, news)
 		if err != nil {
 			return nil, err
 		}
-		ahead, position, err := l.ahead(ctx, li, p)
+		v, err := l.look(ctx, p.life, p.ahead == "")
 		if err != nil {
 			return nil, err
 		}
-		v, err := l.look(ctx, li, ahead == "")
-		if err != nil {
-			return nil, err
-		}
+		lost = true
 		if v.stray() {
 			if err := l.removeStray(ctx, v); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		if news && v.owned && l.reportedHolder() != v.holder(l) {
-			if !l.managed {
-				if err := l.ensurePlace(ctx, li, p); err != nil {
-					return nil, err
-				}
-				l.report(v) // once it is sure to be returned
-				return v, nil
-			}
-			l.report(v)
-			l.news(v.holder(l))
-		}
-		if !v.exists || (!v.owned && ahead == "") {
+		if !v.exists || (!v.owned && p.ahead == "") {
 			l.report(v)
 			return v, nil
 		}
+		told, err := l.tell(ctx, p, v, news)
+		if told || err != nil {
+			return v, err
+		}
 		if p.node == "" {
-			if err := l.ensurePlace(ctx, li, p); err != nil {
+			if err := l.ensurePlace(ctx, p); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		l.metrics.standing(l, position)
-		changed := v.changed
-		if ahead != "" {
-			_, exists, gone, err := li.Watch(ctx, l.layout.child(ahead))
-			if err != nil {
-				return nil, err
-			}
-			if !exists {
-				continue
-			}
-			changed = gone
+		changed, err := l.watchBefore(ctx, p, v)
+		if err != nil {
+			return nil, err
 		}
+		l.metrics.standing(l, p.before)
 		select {
 		case <-changed:
+			lost = p.ahead != ""
 		case <-recordChanged:
 		case <-reread.C:
-		case <-li.Ended():
+		case <-p.life.Ended():
 			return nil, ErrSessionEnded
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
@@ -173,12 +161,43 @@ func (l *Lock) inLine(ctx context.Context, li *life, p *place, news bool) (*view
 	}
 }
 
-// watchRecord for a change of the holder, which writes it.
-func (l *Lock) watchRecord(ctx context.Context, li *life, news bool) (<-chan struct{}, error) {
-	if !news {
+// tell a holder that was not reported yet: Run now, an elector by the Get that is to
+// return then.
+func (l *Lock) tell(ctx context.Context, p *place, v *view, news bool) (bool, error) {
+	if !news || !v.owned || l.reportedHolder() == v.holder(l) {
+		return false, nil
+	}
+	if l.managed {
+		l.report(v)
+		l.news(v.holder(l))
+		return false, nil
+	}
+	if err := l.ensurePlace(ctx, p); err != nil {
+		return false, err
+	}
+	l.report(v) // once it is sure to be returned
+	return true, nil
+}
+
+// watchBefore is a channel that is closed when who is before this candidate goes: the
+// owner, which look has watched, or the candidate ahead.
+func (l *Lock) watchBefore(ctx context.Context, p *place, v *view) (<-chan struct{}, error) {
+	if p.ahead == "" {
+		return v.changed, nil
+	}
+	_, exists, changed, err := p.life.Watch(ctx, p.ahead)
+	if err == nil && !exists {
+		return closed, nil
+	}
+	return changed, err
+}
+
+// watchRecord for a change of the holder, which writes it, unless the owner is watched.
+func (l *Lock) watchRecord(ctx context.Context, p *place, news bool) (<-chan struct{}, error) {
+	if !news || p.ahead == "" {
 		return nil, nil
 	}
-	_, _, changed, err := li.Watch(ctx, l.layout.record)
+	_, _, changed, err := p.life.Watch(ctx, l.layout.record)
 	return changed, err
 }
 

@@ -153,6 +153,51 @@ func TestOwnersEndWakesOne(t *testing.T) {
 	}
 }
 
+// From the owner's end to the next leader it is three round trips: that there is no
+// owner, what the record says, and the acquire. Each of them is a part of the hand-over.
+func TestHandOverTakesThreeRoundTrips(t *testing.T) {
+	for name, leave := range map[string]func(t *testing.T, p *process, l *leaderelection.Lock){
+		"released": func(t *testing.T, _ *process, l *leaderelection.Lock) {
+			if err := release(t.Context(), l); err != nil {
+				t.Error(err)
+			}
+		},
+		"expired": func(_ *testing.T, p *process, _ *leaderelection.Lock) { p.client().Expire() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+				owner, next := join(t, tree, newHistory(), "a"), join(t, tree, newHistory(), "b")
+				cfg := owner.config()
+				cfg.StopsFirst = true
+				leader, err := leaderelection.New(cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				acquire(t, leader)
+				l := lockOf(t, next)
+				standBy(t, l)
+				c := get(t.Context(), l)
+				synctest.Wait()
+				var calls []string
+				next.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+					calls = append(calls, map[bool]string{true: "read", false: "write"}[ops == nil])
+					return zookeepertest.None
+				})
+				leave(t, owner, leader)
+				if g := <-c; g.err != nil || g.record.HolderIdentity != "" {
+					t.Fatalf("standby was told %+v, %v", g.record, g.err)
+				}
+				if err := l.Update(t.Context(), recordOf(l)); err != nil {
+					t.Fatal(err)
+				}
+				if want := []string{"read", "read", "write"}; !slices.Equal(calls, want) {
+					t.Errorf("calls of the next leader: got %v, want %v", calls, want)
+				}
+			})
+		})
+	}
+}
+
 // A candidate that went away between two Gets does not block those behind it.
 func TestAbandonedPlaceIsGivenUp(t *testing.T) {
 	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {

@@ -28,7 +28,8 @@ type view struct {
 
 // look at an election: the record first, the owner after it, so that an owner that is
 // seen is that of the record's version or a later one; and where there is none the
-// record again, so that what is free is acquired by what the last owner left.
+// record after that, so that what is free is acquired by what the last owner left. Who
+// watches the owner knows so first, and reads the record once: it is on its way to lead.
 func (l *Lock) look(ctx context.Context, li *life, watch bool) (*view, error) {
 	begin := time.Now()
 	v, err := l.lookOnce(ctx, li, watch)
@@ -38,14 +39,18 @@ func (l *Lock) look(ctx context.Context, li *life, watch bool) (*view, error) {
 
 func (l *Lock) lookOnce(ctx context.Context, li *life, watch bool) (*view, error) {
 	v := &view{life: li}
-	if err := l.readRecord(ctx, v); err != nil || !v.exists {
-		return v, err
-	}
 	if watch {
-		var err error
-		if _, _, v.changed, err = li.Watch(ctx, l.layout.owner()); err != nil {
+		_, exists, changed, err := li.Watch(ctx, l.layout.owner())
+		if err != nil {
 			return nil, err
 		}
+		v.changed = changed
+		if !exists {
+			return v, l.readRecord(ctx, v)
+		}
+	}
+	if err := l.readRecord(ctx, v); err != nil || !v.exists {
+		return v, err
 	}
 	data, owner, err := li.Get(ctx, l.layout.owner())
 	if errors.Is(err, zookeeper.ErrNoNode) {
