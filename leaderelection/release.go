@@ -90,7 +90,7 @@ func (t *Term) tryFree(ctx context.Context) error {
 		if !retriable(err) && !refused(err) {
 			return fmt.Errorf("release %s: %w", t.lock.Describe(), err)
 		}
-		mine, current, err := t.holds(ctx)
+		mine, current, err := t.holdsAgain(ctx)
 		switch {
 		case err == nil && !mine:
 			return t.dropClaim(ctx)
@@ -109,6 +109,18 @@ func (t *Term) tryFree(ctx context.Context) error {
 // thought.
 func refused(err error) bool {
 	return errors.Is(err, zookeeper.ErrBadVersion) || errors.Is(err, zookeeper.ErrNoNode) || errors.Is(err, zookeeper.ErrNodeExists)
+}
+
+// holdsAgain makes the claim again, should an administrator have deleted it: without one
+// an owner that is mine would never be given back. While the claim is there the record
+// cannot be deleted and made anew, so that a version means what it did.
+func (t *Term) holdsAgain(ctx context.Context) (mine bool, version int32, err error) {
+	claim := &zookeeper.Create{Path: t.lock.layout.claim(t.claim), Data: []byte(t.lock.identity), Ephemeral: true}
+	err = makeNode(ctx, t.life, claim)
+	if err != nil && !errors.Is(err, zookeeper.ErrNoNode) {
+		return false, 0, err
+	}
+	return t.holds(ctx)
 }
 
 // holds reads the record's version first and the owner after it, so that an owner
