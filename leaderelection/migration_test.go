@@ -147,37 +147,42 @@ func TestMigrationThereAndBack(t *testing.T) {
 		runs *= 20
 	}
 	violations := 0
-	for range runs {
-		synctest.Test(t, func(t *testing.T) {
-			m := &migration{tree: zookeepertest.NewTree(timeout), leases: leases(), h: newHistory()}
-			var running []*replica
-			for range 3 {
-				running = append(running, m.start(t, leaseOnly))
-			}
-			for _, kind := range []string{both, zkOnly, both, leaseOnly} {
-				for i := range running {
-					old := running[i]
-					running[i] = m.start(t, kind) // surge: the new one is there first
-					pass(time.Duration(rand.IntN(20_000)) * time.Millisecond)
-					if rand.IntN(2) == 0 {
-						old.kill()
-					}
-					old.stop()
-					pass(time.Duration(rand.IntN(40_000)) * time.Millisecond)
-				}
-				await(t, 3*time.Minute, "a leader that knows "+kind, func() bool { return m.h.leader() != "" })
-				if kind == zkOnly {
-					forgottenReplica(t, m)
-				}
-			}
-			for _, r := range running {
-				r.stop()
-			}
-			m.h.check(t)
-			violations += len(m.h.violations())
+	for i := range runs {
+		seed := rand.Uint64()
+		t.Run(fmt.Sprintf("%d/seed=%d", i, seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { violations += thereAndBack(t, rand.New(rand.NewPCG(seed, 0))) })
 		})
 	}
 	fmt.Printf("chaos: migration runs=%d violations=%d\n", runs, violations)
+}
+
+func thereAndBack(t *testing.T, r *rand.Rand) (violations int) {
+	m := &migration{tree: zookeepertest.NewTree(timeout), leases: leases(), h: newHistory()}
+	passUpTo := func(ms int) { pass(time.Duration(r.IntN(ms)) * time.Millisecond) }
+	var running []*replica
+	for range 3 {
+		running = append(running, m.start(t, leaseOnly))
+	}
+	for _, kind := range []string{both, zkOnly, both, leaseOnly} {
+		for i, old := range running {
+			running[i] = m.start(t, kind) // surge: the new one is there first
+			passUpTo(20_000)
+			if r.IntN(2) == 0 {
+				old.kill()
+			}
+			old.stop()
+			passUpTo(40_000)
+		}
+		await(t, 3*time.Minute, "a leader that knows "+kind, func() bool { return m.h.leader() != "" })
+		if kind == zkOnly {
+			forgottenReplica(t, m)
+		}
+	}
+	for _, r := range running {
+		r.stop()
+	}
+	m.h.check(t)
+	return len(m.h.violations())
 }
 
 // forgottenReplica knows only the Lease, and cannot lead beside one that knows only
