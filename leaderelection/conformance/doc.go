@@ -7,6 +7,11 @@
 // says so (Suite.Defects), and the suite checks that it still has the defect: one
 // that was mended must not stay excused.
 //
+// D2, D4 and D5 are the LeaderElector's own, and no call to a lock shows them: that it
+// goes on leading for a renew deadline after it has seen another leader, that it releases
+// before its work has stopped, and that it polls. A lock can only be better than the
+// elector asks: see leaderelection.Run, Config.StopTime and Lock.Get.
+//
 // Not tested: that a lock excludes others while its store misbehaves. That takes
 // faults, which are the store's own.
 package conformance
