@@ -4,7 +4,8 @@
 //
 // A rotation drops no request. The secret holds a bundle of CAs, the newest first.
 // A new CA is trusted before it is used: it goes into the bundle, the bundle into
-// every caBundle, and only after the propagation time is a certificate by it served.
+// every caBundle, and only after it was seen there for the propagation time is a
+// certificate by it served. A replica is ready once the bundle is in for the first time.
 // Its predecessor stays in the bundle until it expires, so that a replica which still
 // serves the old certificate is believed. cert-controller makes and checks the
 // certificates; its own rotation is not used, because it exchanges CA and certificate
@@ -15,6 +16,6 @@
 // into it, so that no replica can bring an old bundle back.
 //
 // Not promised: that a CA which leaked is distrusted by itself. Remove ca.crt and
-// ca.key from the Secret; the next look makes new ones, and an unreachable moment of
-// one propagation is the price.
+// ca.key from the Secret; the next look makes new ones, and an unreachable moment, for
+// as long as API servers take to hear of them, is the price.
 package certs

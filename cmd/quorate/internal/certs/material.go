@@ -53,8 +53,8 @@ func includes(bundle []byte, ca *x509.Certificate) bool {
 }
 
 // next is the data that follows on what the Secret holds, and whether it differs.
-// trusted reports whether every configuration holds that CA.
-func (t terms) next(have map[string][]byte, trusted func(*x509.Certificate) bool, now time.Time) (map[string][]byte, bool, error) {
+// trusted is since when every configuration was seen to hold that CA, if it does.
+func (t terms) next(have map[string][]byte, trusted func(*x509.Certificate) (time.Time, bool), now time.Time) (map[string][]byte, bool, error) {
 	cas := authorities(have[keyCA])
 	ahead := now.Add(t.renewBefore)
 	if len(cas) == 0 || !signs(cas[0], have[keyCAKey]) || !cas[0].NotAfter.After(ahead) {
@@ -66,7 +66,8 @@ func (t terms) next(have map[string][]byte, trusted func(*x509.Certificate) bool
 		made, err := t.newServer(have, newest, now)
 		return made, err == nil, err
 	}
-	settled := trusted(newest) && now.Sub(newest.NotBefore) >= backdate+t.propagation
+	since, everywhere := trusted(newest)
+	settled := everywhere && now.Sub(since) >= t.propagation
 	if settled && !t.serves(have, cas[:1], ahead) {
 		made, err := t.newServer(have, newest, now)
 		return made, err == nil, err

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,14 @@ type Rotator struct {
 	cfg     Config
 	terms   terms
 	serving atomic.Pointer[serving]
+	// injected is set once every configuration was seen, or made, to hold what is served.
+	injected atomic.Bool
+
+	mu sync.Mutex // guards below
+	// trusted is the CA that every configuration was last seen to hold, and since when
+	// each look has seen that. A replica that starts counts anew: it is late, never early.
+	trusted *x509.Certificate
+	since   time.Time
 }
 
 type serving struct {
@@ -99,15 +108,23 @@ func (r *Rotator) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	return nil, errNone
 }
 
-// Ready is nil once there is a certificate to serve.
+// Ready is nil once there is a certificate to serve, and API servers are told whom to
+// believe.
 func (r *Rotator) Ready() error {
-	if r.serving.Load() == nil {
+	switch {
+	case r.serving.Load() == nil:
 		return errNone
+	case !r.injected.Load():
+		return errNotInjected
+	default:
+		return nil
 	}
-	return nil
 }
 
-var errNone = errors.New("no certificate yet")
+var (
+	errNone        = errors.New("no certificate yet")
+	errNotInjected = errors.New("its CA is not in every caBundle yet")
+)
 
 // Look does what is due, once: it takes over what the Secret holds, makes what is
 // missing or about to end, and injects the bundle. A conflict is somebody else's
@@ -123,7 +140,7 @@ func (r *Rotator) Look(ctx context.Context) error {
 		return fmt.Errorf("read Secret %s: %w", r.cfg.Secret, err)
 	}
 	now := r.cfg.Now()
-	trusted := func(ca *x509.Certificate) bool { return hooks.trust(ca) }
+	trusted := func(ca *x509.Certificate) (time.Time, bool) { return r.trustedSince(hooks, ca, now) }
 	data, changed, err := r.terms.next(secret.Data, trusted, now)
 	if err != nil {
 		return err
@@ -141,7 +158,25 @@ func (r *Rotator) Look(ctx context.Context) error {
 	if err := r.serve(data); err != nil {
 		return err
 	}
-	return hooks.inject(ctx, r.cfg.Client, data[keyCA])
+	injected, err := hooks.inject(ctx, r.cfg.Client, data[keyCA])
+	if injected {
+		r.injected.Store(true)
+	}
+	return err
+}
+
+// trustedSince is since when each look has seen that every configuration holds the CA.
+func (r *Rotator) trustedSince(hooks *configurations, ca *x509.Certificate, now time.Time) (time.Time, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case !hooks.trust(ca):
+		r.trusted = nil
+		return time.Time{}, false
+	case r.trusted == nil || !r.trusted.Equal(ca):
+		r.trusted, r.since = ca, now
+	}
+	return r.since, true
 }
 
 func (r *Rotator) serve(data map[string][]byte) error {
@@ -217,7 +252,9 @@ func (c *configurations) trust(ca *x509.Certificate) bool {
 	return true
 }
 
-func (c *configurations) inject(ctx context.Context, to client.Client, bundle []byte) error {
+// inject the bundle, and report whether every configuration holds it. A conflict is no
+// error: the next look sees what somebody else wrote.
+func (c *configurations) inject(ctx context.Context, to client.Client, bundle []byte) (done bool, err error) {
 	validating, mutating := c.bundles()
 	var errs []error
 	if set(validating, bundle) {
@@ -226,7 +263,14 @@ func (c *configurations) inject(ctx context.Context, to client.Client, bundle []
 	if set(mutating, bundle) {
 		errs = append(errs, update(ctx, to, c.mutating))
 	}
-	return errors.Join(errs...)
+	done = true
+	for i, err := range errs {
+		done = done && err == nil
+		if apierrors.IsConflict(err) {
+			errs[i] = nil
+		}
+	}
+	return done, errors.Join(errs...)
 }
 
 func set(places []*[]byte, bundle []byte) (changed bool) {
@@ -239,7 +283,7 @@ func set(places []*[]byte, bundle []byte) (changed bool) {
 }
 
 func update(ctx context.Context, to client.Client, obj client.Object) error {
-	if err := to.Update(ctx, obj); err != nil && !apierrors.IsConflict(err) {
+	if err := to.Update(ctx, obj); err != nil {
 		return fmt.Errorf("inject caBundle into %T %s: %w", obj, obj.GetName(), err)
 	}
 	return nil

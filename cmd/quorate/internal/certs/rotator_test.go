@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
 
 const (
@@ -45,7 +47,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-func cluster(t *testing.T) client.Client {
+func cluster(t *testing.T) client.WithWatch {
 	t.Helper()
 	hook := admissionv1.WebhookClientConfig{Service: &admissionv1.ServiceReference{Namespace: "quorate-system", Name: "quorate-webhook"}}
 	return fake.NewClientBuilder().WithObjects(
@@ -180,18 +182,20 @@ func TestRotationDropsNoConnection(t *testing.T) {
 func TestNewCAIsTrustedBeforeItIsUsed(t *testing.T) {
 	start := time.Now()
 	terms := rotation(nil, nil, nil).terms
-	everywhere := func(*x509.Certificate) bool { return true }
-	nowhere := func(*x509.Certificate) bool { return false }
+	everywhere := func(since time.Time) func(*x509.Certificate) (time.Time, bool) {
+		return func(*x509.Certificate) (time.Time, bool) { return since, true }
+	}
+	nowhere := func(*x509.Certificate) (time.Time, bool) { return time.Time{}, false }
 	first, _, err := terms.next(nil, nowhere, start)
 	if err != nil {
 		t.Fatal(err)
 	}
 	late := start.Add(190 * time.Minute)
-	renewed, _, err := terms.next(first, everywhere, start.Add(95*time.Minute))
+	renewed, _, err := terms.next(first, everywhere(start), start.Add(95*time.Minute))
 	if err != nil || string(renewed[keyServer]) == string(first[keyServer]) || string(renewed[keyCA]) != string(first[keyCA]) {
 		t.Fatalf("certificate before its end: want a new one by the same CA (%v)", err)
 	}
-	next, changed, err := terms.next(renewed, everywhere, late)
+	next, changed, err := terms.next(renewed, everywhere(start), late)
 	if err != nil || !changed {
 		t.Fatalf("CA before its end: changed %v (%v), want a new CA", changed, err)
 	}
@@ -200,13 +204,14 @@ func TestNewCAIsTrustedBeforeItIsUsed(t *testing.T) {
 	}
 	tests := []struct {
 		name    string
-		trusted func(*x509.Certificate) bool
+		trusted func(*x509.Certificate) (time.Time, bool)
 		after   time.Duration
 		want    bool
 	}{
 		{"in no caBundle", nowhere, propagation, false},
-		{"in the caBundle since a moment", everywhere, propagation - time.Second, false},
-		{"in the caBundle for long enough", everywhere, propagation, true},
+		{"in the caBundle since a moment", everywhere(late), propagation - time.Second, false},
+		{"made long ago, and in the caBundle since a moment", everywhere(late.Add(propagation)), propagation, false},
+		{"in the caBundle for long enough", everywhere(late), propagation, true},
 	}
 	for _, tc := range tests {
 		got, changed, err := terms.next(next, tc.trusted, late.Add(tc.after))
@@ -217,6 +222,69 @@ func TestNewCAIsTrustedBeforeItIsUsed(t *testing.T) {
 			t.Errorf("certificate by a CA %s is not by it", tc.name)
 		}
 	}
+}
+
+// What can't be injected is trusted by nobody, however old it is: the propagation
+// begins once it is in, and only then is a first replica sent anything.
+func TestPropagationBeginsWithTheInjection(t *testing.T) {
+	at, forbidden := &clock{now: time.Now()}, false
+	c := interceptor.NewClient(cluster(t), interceptor.Funcs{
+		Update: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.UpdateOption) error {
+			if _, hooks := obj.(*admissionv1.ValidatingWebhookConfiguration); hooks && forbidden {
+				return errors.New("forbidden")
+			}
+			return c.Update(ctx, obj, opts...)
+		},
+	})
+	r := rotation(c, at.Now, nil)
+	look := func(after time.Duration, want string) {
+		t.Helper()
+		at.advance(after)
+		if err := r.Look(t.Context()); err != nil && !forbidden {
+			t.Fatal(err)
+		}
+		issuer := "the CA before"
+		pair, err := r.GetCertificate(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pair.Leaf.CheckSignatureFrom(authorities(secretOf(t, c).Data[keyCA])[0]) == nil {
+			issuer = "the newest CA"
+		}
+		if issuer != want {
+			t.Errorf("%v later: served by %s, want %s", after, issuer, want)
+		}
+	}
+	forbidden = true
+	look(0, "the newest CA")
+	if r.Ready() == nil {
+		t.Error("ready, though no API server believes it")
+	}
+	forbidden = false
+	look(0, "the newest CA")
+	if err := r.Ready(); err != nil {
+		t.Errorf("ready once injected: %v", err)
+	}
+	look(0, "the newest CA")              // is seen to be in
+	look(95*time.Minute, "the newest CA") // a new certificate by it
+	forbidden = true
+	look(90*time.Minute, "the CA before") // a new CA
+	look(propagation+5*time.Minute, "the CA before")
+	forbidden = false
+	look(0, "the CA before")
+	look(time.Second, "the CA before") // is seen to be in
+	look(propagation-time.Second, "the CA before")
+	look(time.Second, "the newest CA")
+}
+
+// secretOf the certificates.
+func secretOf(t *testing.T, c client.Client) *corev1.Secret {
+	t.Helper()
+	secret := &corev1.Secret{}
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: "quorate-system", Name: "tls"}, secret); err != nil {
+		t.Fatal(err)
+	}
+	return secret
 }
 
 func TestWhatIsDamagedIsMadeAnew(t *testing.T) {

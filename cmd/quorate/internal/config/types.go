@@ -110,8 +110,8 @@ type Certificates struct {
 	// RenewBefore is how long before its end a certificate or a CA is followed by the
 	// next one.
 	RenewBefore metav1.Duration `json:"renewBefore"`
-	// Propagation is how long a new CA is in the caBundle before the first certificate
-	// by it is served: as long as the slowest API server takes to hear of it.
+	// Propagation is for how long a new CA was seen in every caBundle before the first
+	// certificate by it is served: as long as the slowest API server takes to hear of it.
 	Propagation metav1.Duration `json:"propagation"`
 }
 
@@ -150,7 +150,7 @@ type ZooKeeper struct {
 	// SessionTimeout and Tick are the session's, and the servers' tickTime.
 	SessionTimeout metav1.Duration `json:"sessionTimeout"`
 	Tick           metav1.Duration `json:"tick"`
-	// AuthFile holds user:password for digest authentication.
+	// AuthFile holds SCHEME:CREDENTIAL on one line, as digest:user:password.
 	AuthFile string `json:"authFile"`
 	// TLS is used where one of its fields is set.
 	TLS ClientTLS `json:"tls"`
