@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -27,15 +26,13 @@ func (p *process) addExtender(context.Context) error {
 	placer := extender.NewPlacer(extender.PlacerConfig{
 		Membership: informer, Poker: annotator, Timing: extender.Timing{Landing: c.BindLandingTimeout.Duration},
 	})
-	registry := prometheus.NewRegistry()
 	server, err := extender.NewServer(extender.ServerConfig{
-		Placer: placer, BindAddress: c.BindAddress, Registry: registry,
+		Placer: placer, BindAddress: c.BindAddress, Registry: p.registry,
 		TLS: extender.TLSFiles{CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile, ClientCAFile: c.TLS.ClientCAFile},
 	})
 	if err != nil {
 		return err
 	}
-	p.gatherers = append(p.gatherers, registry)
 	if namespace, name, ok := strings.Cut(c.SchedulerLease, "/"); ok {
 		watch := &extender.LeaseWatch{Client: client, Lease: types.NamespacedName{Namespace: namespace, Name: name}, Placer: placer}
 		p.parts = append(p.parts, watch.Run)

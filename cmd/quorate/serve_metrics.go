@@ -38,14 +38,14 @@ func newProcessMetrics(reg prometheus.Registerer) *processMetrics {
 	return m
 }
 
-// addMetrics serves what every part registered.
+// addMetrics serves what every part registered, client-go's and the runtime's too.
 func (p *process) addMetrics(ctx context.Context) error {
 	c := &p.config.Metrics
 	listener, err := serving.Listen(ctx, "metrics", c.BindAddress)
 	if err != nil {
 		return err
 	}
-	all := append(prometheus.Gatherers{legacyregistry.DefaultGatherer}, p.gatherers...)
+	all := prometheus.Gatherers{legacyregistry.DefaultGatherer, p.registry}
 	server := &serving.Server{Name: "metrics", Listener: listener, Last: true}
 	handler := promhttp.HandlerFor(all, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 	mux := http.NewServeMux()

@@ -17,7 +17,6 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/component-base/logs"
-	"k8s.io/component-base/metrics/legacyregistry"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo" // metrics of client-go
 	_ "k8s.io/component-base/metrics/prometheus/version"  // build info
 	"k8s.io/klog/v2"
@@ -45,11 +44,10 @@ type process struct {
 	events   events.EventBroadcaster
 	recorder events.EventRecorder
 
-	registry prometheus.Registerer
+	// registry has all metrics of our own, so that the extender serves them, too.
+	registry *prometheus.Registry
 	metrics  *processMetrics
 	ready    *serving.Readiness
-
-	gatherers prometheus.Gatherers
 
 	// What membership returns, once somebody wanted it.
 	compact   kubernetes.Interface
@@ -76,7 +74,7 @@ func newProcess(c *config.QuorateConfiguration, source *config.Source, id identi
 	}
 	p := &process{
 		config: c, source: source, id: id, rest: rc,
-		registry: legacyregistry.Registerer(), ready: &serving.Readiness{}, grants: admission.NewMemory(4096),
+		registry: prometheus.NewRegistry(), ready: &serving.Readiness{}, grants: admission.NewMemory(4096),
 	}
 	p.metrics = newProcessMetrics(p.registry)
 	if err := p.connect(); err != nil {

@@ -117,7 +117,7 @@ func (c *cluster) scraped(t *testing.T) {
 	await(t, "the metrics that are named", func(ctx context.Context) error {
 		served := map[string]bool{}
 		for _, pod := range c.replicas(t) {
-			body, err := scrape(ctx, c.at(pod), c.RESTConfig().BearerToken)
+			body, err := scrape(ctx, "https://"+c.at(pod), c.RESTConfig().BearerToken)
 			if err != nil {
 				return err
 			}
@@ -134,14 +134,14 @@ func (c *cluster) scraped(t *testing.T) {
 		}
 		return nil
 	})
-	if body, err := scrape(t.Context(), c.at(c.replicas(t)[0]), "nobody's"); err == nil {
+	if body, err := scrape(t.Context(), "https://"+c.at(c.replicas(t)[0]), "nobody's"); err == nil {
 		t.Errorf("a stranger got the metrics: %.200s", body)
 	}
 	c.alerts(t, rules)
 }
 
-func scrape(ctx context.Context, address, token string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+"/metrics", nil)
+func scrape(ctx context.Context, server, token string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"/metrics", nil)
 	if err != nil {
 		return "", err
 	}
@@ -156,7 +156,7 @@ func scrape(ctx context.Context, address, token string) (string, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("scrape %s: %s: %s", address, resp.Status, body)
+		err = fmt.Errorf("scrape %s: %s: %s", server, resp.Status, body)
 	}
 	return string(body), err
 }

@@ -268,34 +268,6 @@ func (c *cluster) try(t *testing.T, mapper meta.RESTMapper, o *unstructured.Unst
 	return err
 }
 
-// audits: whoever weakens the guard is told, on the Ensemble too.
-func (c *cluster) audits(t *testing.T) {
-	t.Helper()
-	weaken := func(patch string) {
-		t.Helper()
-		_, err := c.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Patch(t.Context(), "quorate-guard", types.JSONPatchType, []byte(patch), metav1.PatchOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	weaken(`[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Ignore"}]`)
-	c.guarded(t, "False", "failurePolicy is Ignore")
-	await(t, "an Event on the webhook configuration", func(ctx context.Context) error {
-		events, err := c.Client.EventsV1().Events("default").List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return err
-		}
-		for _, e := range events.Items {
-			if e.Reason == "SelfAudit" && strings.Contains(e.Note, "failurePolicy is Ignore") {
-				return nil
-			}
-		}
-		return errors.New("none yet")
-	})
-	weaken(`[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Fail"}]`)
-	c.guarded(t, "True", "")
-}
-
 // rotates makes the process replace its certificate, and then its CA.
 func (c *cluster) rotates(t *testing.T) {
 	t.Helper()

@@ -2,13 +2,16 @@ package deploy
 
 import (
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	schedulerv1 "k8s.io/kube-scheduler/config/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -51,12 +54,13 @@ func TestKubeadmsSchedulerFindsWhatItNeeds(t *testing.T) {
 		t.Fatalf("docs/install.md: got %+v, want a ClusterConfiguration with one argument and one volume of the scheduler", k)
 	}
 	arg, volume := k.Scheduler.ExtraArgs[0], k.Scheduler.ExtraVolumes[0]
-	if arg.Name != "config" || arg.Value != volume.MountPath || volume.PathType != corev1.HostPathFile || !volume.ReadOnly {
+	if arg.Name != "config" || path.Dir(arg.Value) != volume.MountPath || volume.HostPath != volume.MountPath || volume.PathType != corev1.HostPathDirectory {
 		t.Errorf("the scheduler reads %s=%s, and is given %+v", arg.Name, arg.Value, volume)
 	}
-	if !strings.Contains(string(page), "cp deploy/components/scheduler-control-plane/scheduler.yaml "+volume.HostPath) {
-		t.Errorf("docs/install.md does not say what is copied to %s", volume.HostPath)
+	if !strings.Contains(string(page), "deploy/components/scheduler-control-plane/scheduler.yaml "+arg.Value) {
+		t.Errorf("docs/install.md does not say what is copied to %s", arg.Value)
 	}
+	looksAt(t, arg.Value, volume.HostPath)
 	text, err := os.ReadFile(filepath.Join(root, "components", "scheduler-control-plane", "scheduler.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +73,36 @@ func TestKubeadmsSchedulerFindsWhatItNeeds(t *testing.T) {
 	if got, want := config.ClientConnection.Kubeconfig, "/etc/kubernetes/scheduler.conf"; got != want {
 		t.Errorf("the scheduler's kubeconfig: got %q, want %s", got, want)
 	}
-	if slices.ContainsFunc(config.Extenders, func(e schedulerv1.Extender) bool { return len(e.ManagedResources) == 0 }) {
-		t.Error("an extender is asked about every pod")
+}
+
+// looksAt: the extender beside it audits that file of the host, not a copy.
+func looksAt(t *testing.T, file, folder string) {
+	t.Helper()
+	objects, err := Render(root, "examples/scheduler-control-plane")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		Extender struct {
+			SchedulerConfiguration string `json:"schedulerConfiguration"`
+		} `json:"extender"`
+	}
+	if err := yaml.Unmarshal([]byte(field(t, find(t, objects, "ConfigMap", "quorate-extender"), "data", "quorate.yaml")), &c); err != nil {
+		t.Fatal(err)
+	}
+	if c.Extender.SchedulerConfiguration != file {
+		t.Errorf("the extender audits %q, want %s", c.Extender.SchedulerConfiguration, file)
+	}
+	var set appsv1.DaemonSet
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(find(t, objects, "DaemonSet", "quorate-extender").Object, &set); err != nil {
+		t.Fatal(err)
+	}
+	pod := set.Spec.Template.Spec
+	if !slices.ContainsFunc(pod.Containers[0].VolumeMounts, func(m corev1.VolumeMount) bool {
+		return m.MountPath == folder && m.ReadOnly && slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
+			return v.Name == m.Name && v.HostPath != nil && v.HostPath.Path == folder
+		})
+	}) {
+		t.Errorf("the extender does not see %s of its host: %v", folder, pod.Containers[0].VolumeMounts)
 	}
 }

@@ -50,6 +50,7 @@ func (c *cluster) places(t *testing.T) {
 	c.safeAndFeasible(t)
 	c.neverBlocked(t, "default", "while the voter policy is in force")
 	c.infeasibleUntilChanged(t)
+	c.auditsScheduler(t)
 	// Nobody judges what is bound by hand, and everybody is told.
 	c.condition(t, "hand", "PlacementSafe", "False", "zone a holds 2 of 3 voters")
 	c.leastPrivilege(t, "system:serviceaccount:quorate-system:quorate-scheduler", "examples/scheduler", streamed, "ClusterRole/quorate-extender", "Role/quorate-scheduler")
@@ -229,12 +230,13 @@ func (c *cluster) besideControlPlane(t *testing.T) {
 	if err != nil || len(pods.Items) != 1 || pods.Items[0].Spec.NodeName != "a-1" {
 		t.Fatalf("extenders: got %v (%v), want one on a-1", pods, err)
 	}
-	config, err := c.Client.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "quorate-extender", metav1.GetOptions{})
+	c.wired(t, pods.Items[0].Name, 0)
+	file, err := os.ReadFile(c.schedulerFile())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var scheduler schedulerv1.KubeSchedulerConfiguration
-	text := strings.ReplaceAll(config.Data["scheduler.yaml"], "127.0.0.1:10270", c.at(pods.Items[0].Name))
+	text := strings.ReplaceAll(string(file), "127.0.0.1:10270", c.at(pods.Items[0].Name))
 	if err := yaml.UnmarshalStrict([]byte(text), &scheduler); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -69,15 +70,9 @@ func (c *cluster) startBeside(ctx context.Context, pod *corev1.Pod) (lab.Workloa
 	if err != nil {
 		return nil, "", err
 	}
-	// In a cluster each has its pod's or its node's loopback for itself, and a scheduler
-	// in a pod the pod's service account.
-	lines := []string{"127.0.0.1:10270", ports[0]}
-	if len(pod.Spec.Containers) > 1 {
-		const kind = "kind: KubeSchedulerConfiguration\n"
-		lines = append(lines, kind, kind+"clientConnection: {kubeconfig: "+kubeconfig+"}\n")
-	}
+	lines := c.linesBeside(pod, ports[0], kubeconfig)
 	p := &program{health: "http://" + ports[0] + "/readyz", done: make(chan struct{})}
-	p.mount = func(ctx context.Context) error { return c.mount(ctx, pod, strings.NewReplacer(lines...), "") }
+	p.mount = func(ctx context.Context) error { return c.mount(ctx, pod, lines, "") }
 	if err := p.mount(ctx); err != nil {
 		return nil, "", err
 	}
@@ -108,6 +103,22 @@ func (c *cluster) startBeside(ctx context.Context, pod *corev1.Pod) (lab.Workloa
 	return p, "192.0.2.3", nil
 }
 
+// linesBeside are what a lab has otherwise: each pod or node has its loopback and its
+// files for itself in a cluster, a scheduler in a pod finds the pod's service account,
+// and there is a minute until the next look.
+func (c *cluster) linesBeside(pod *corev1.Pod, address, kubeconfig string) *strings.Replacer {
+	const ours, theirs = "kind: QuorateConfiguration\n", "kind: KubeSchedulerConfiguration\n"
+	file := c.mounted(pod, "scheduler.yaml")
+	lines := []string{
+		"127.0.0.1:10270", address, ours, ours + "selfAudit: {interval: 1s}\n",
+		"/etc/quorate/scheduler.yaml", file, "/etc/kubernetes/quorate/scheduler.yaml", file,
+	}
+	if pod.Spec.HostNetwork {
+		return strings.NewReplacer(lines...)
+	}
+	return strings.NewReplacer(append(lines, theirs, theirs+"clientConnection: {kubeconfig: "+kubeconfig+"}\n")...)
+}
+
 // arguments are the container's, with the lab's files for the cluster's.
 func (c *cluster) arguments(pod *corev1.Pod, given []string) ([]string, error) {
 	kubeconfig, err := c.kubeconfigOf(pod)
@@ -130,8 +141,8 @@ func (c *cluster) mounted(pod *corev1.Pod, key string) string {
 	return filepath.Join(c.Dir, pod.Name+"-"+key)
 }
 
-// mount writes the files of the pod's ConfigMap, if they are others than before, as
-// its kubelet does.
+// mount writes the files of the pod's ConfigMap and of its host, if they are others
+// than before, as its kubelet does.
 func (c *cluster) mount(ctx context.Context, pod *corev1.Pod, lines *strings.Replacer, more string) error {
 	c.mu.Lock()
 	held := c.held[pod.Name]
@@ -139,26 +150,48 @@ func (c *cluster) mount(ctx context.Context, pod *corev1.Pod, lines *strings.Rep
 	if held {
 		return nil
 	}
-	for _, volume := range pod.Spec.Volumes {
-		if volume.ConfigMap == nil {
+	files, err := c.files(ctx, pod)
+	if err != nil {
+		return err
+	}
+	for key, text := range files {
+		file := c.mounted(pod, key)
+		text = lines.Replace(text) + more
+		if old, err := os.ReadFile(file); err == nil && string(old) == text {
 			continue
 		}
-		config, err := c.Client.CoreV1().ConfigMaps(pod.Namespace).Get(ctx, volume.ConfigMap.Name, metav1.GetOptions{})
-		if err != nil {
+		if err := errors.Join(os.WriteFile(file+".next", []byte(text), 0o600), os.Rename(file+".next", file)); err != nil {
 			return err
-		}
-		for key, text := range config.Data {
-			file := c.mounted(pod, key)
-			text = lines.Replace(text) + more
-			if old, err := os.ReadFile(file); err == nil && string(old) == text {
-				continue
-			}
-			if err := errors.Join(os.WriteFile(file+".next", []byte(text), 0o600), os.Rename(file+".next", file)); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+// files that the pod's volumes hold. A host has what docs/install.md has put there.
+func (c *cluster) files(ctx context.Context, pod *corev1.Pod) (map[string]string, error) {
+	files := map[string]string{}
+	for _, volume := range pod.Spec.Volumes {
+		switch {
+		case volume.HostPath != nil:
+			text, err := os.ReadFile(c.schedulerFile())
+			if err != nil {
+				return nil, err
+			}
+			files["scheduler.yaml"] = string(text)
+		case volume.ConfigMap != nil:
+			config, err := c.Client.CoreV1().ConfigMaps(pod.Namespace).Get(ctx, volume.ConfigMap.Name, metav1.GetOptions{})
+			if err != nil {
+				return nil, err
+			}
+			maps.Copy(files, config.Data)
+		}
+	}
+	return files, nil
+}
+
+// schedulerFile is what a control plane's scheduler is configured by.
+func (c *cluster) schedulerFile() string {
+	return filepath.Join(c.repo, "deploy", "components", "scheduler-control-plane", "scheduler.yaml")
 }
 
 // hold keeps changed ConfigMaps from a pod, or no longer.
