@@ -72,15 +72,20 @@ func (p *process) certificates() (certificates, error) {
 	if c.Source == config.Files {
 		return certs.NewFiles(c.Directory, 0, metrics)
 	}
-	host := c.ServiceName + "." + p.id.namespace
 	return certs.NewRotator(certs.Config{
 		Client: p.live, Secret: types.NamespacedName{Namespace: p.id.namespace, Name: c.SecretName},
 		Configuration: p.config.Webhook.ConfigurationName,
-		Names:         append([]string{host + ".svc", host + ".svc.cluster.local", host}, c.ExtraNames...),
+		Names:         webhookNames(c, p.id.namespace),
 		CAValidity:    c.CAValidity.Duration, Validity: c.Validity.Duration,
 		RenewBefore: c.RenewBefore.Duration, Propagation: c.Propagation.Duration,
 		Metrics: metrics,
 	}), nil
+}
+
+// webhookNames are what API servers call us by, that of a Service first.
+func webhookNames(c *config.Certificates, namespace string) []string {
+	host := c.ServiceName + "." + namespace
+	return append([]string{host + ".svc", host + ".svc.cluster.local", host}, c.ExtraNames...)
 }
 
 // mux is what admission registers with.
