@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	componentconfig "k8s.io/component-base/config"
@@ -134,10 +136,44 @@ func (c *cluster) scraped(t *testing.T) {
 		}
 		return nil
 	})
-	if body, err := scrape(t.Context(), "https://"+c.at(c.replicas(t)[0]), "nobody's"); err == nil {
-		t.Errorf("a stranger got the metrics: %.200s", body)
-	}
+	c.scrapers(t)
 	c.alerts(t, rules)
+}
+
+// scrapers: the metrics are for those alone whom the shipped ClusterRole is bound to.
+func (c *cluster) scrapers(t *testing.T) {
+	t.Helper()
+	c.run(t, "kubectl create serviceaccount stranger")
+	c.run(t, "kubectl create serviceaccount prometheus")
+	c.run(t, "kubectl apply -f deploy/components/monitoring/rbac.yaml")
+	c.run(t, "kubectl create clusterrolebinding prometheus --clusterrole=quorate-metrics --serviceaccount=default:prometheus")
+	refused := func(token, status string) {
+		t.Helper()
+		body, err := scrape(t.Context(), "https://"+c.at(c.replicas(t)[0]), token)
+		if err == nil || !strings.Contains(err.Error(), status) {
+			t.Errorf("metrics: got %v %.200s, want %s", err, body, status)
+		}
+	}
+	refused("nobody's", "401 Unauthorized")
+	refused(c.tokenOf(t, "stranger"), "403 Forbidden")
+	token := c.tokenOf(t, "prometheus")
+	await(t, "the metrics for whom the role is bound to", func(ctx context.Context) error {
+		_, err := scrape(ctx, "https://"+c.at(c.replicas(t)[0]), token)
+		return err
+	})
+	c.run(t, "kubectl delete clusterrolebinding prometheus")
+	c.run(t, "kubectl delete -f deploy/components/monitoring/rbac.yaml")
+	c.run(t, "kubectl delete serviceaccount stranger prometheus")
+}
+
+// tokenOf a service account of the namespace default.
+func (c *cluster) tokenOf(t *testing.T, name string) string {
+	t.Helper()
+	r, err := c.Client.CoreV1().ServiceAccounts("default").CreateToken(t.Context(), name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Status.Token
 }
 
 func scrape(ctx context.Context, server, token string) (string, error) {
