@@ -63,7 +63,7 @@ func TestInstallUseUpgradeUninstall(t *testing.T) {
 	c.scraped(t)
 	t.Run("used", func(t *testing.T) { // side by side: most of it is waiting
 		for name, use := range map[string]func(*testing.T){
-			"validated": c.validates, "documented": c.documents, "audited": c.audits, "moved": c.moves, "placed": c.places,
+			"validated": c.validates, "documented": c.documents, "audited": c.audits, "moved": c.moves, "placed": c.places, "backed": c.backs,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -23,14 +23,14 @@ import (
 // streamed are verbs of the extender and its scheduler that are not seen, each with
 // the reason.
 var streamed = map[string]string{
-	"list pods":                   "informers stream their lists by watch; for API servers that can't",
-	"list nodes":                  "the same",
-	"list persistentvolumeclaims": "the same",
-	"list persistentvolumes":      "the same",
-	"list statefulsets":           "the same",
-	"list ensembles":              "the same",
-	"list leases":                 "the same",
-	"patch ensembles/status":      "whoever sees an Ensemble first writes its topology: by chance",
+	"list pods":                         "informers stream their lists by watch; for API servers that can't",
+	"list nodes":                        "the same",
+	"list persistentvolumeclaims":       "the same",
+	"list persistentvolumes":            "the same",
+	"list apps/statefulsets":            "the same",
+	"list quorate.io/ensembles":         "the same",
+	"list coordination.k8s.io/leases":   "the same",
+	"patch quorate.io/ensembles/status": "whoever sees an Ensemble first writes its topology: by chance",
 }
 
 // places runs the scheduler's side by its manifests and its own service accounts: as a
