@@ -113,7 +113,7 @@ func (in installation) listens(d *appsv1.Deployment, name, address string) {
 }
 
 // installations are what people apply of the guard.
-var installations = []string{"base", "examples/install", "examples/scheduler"}
+var installations = []string{"base", "examples/configuration", "examples/install", "examples/scheduler"}
 
 // An API server that calls a webhook reaches the process, and believes it.
 func TestWebhooksReachTheProcess(t *testing.T) {
