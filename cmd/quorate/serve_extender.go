@@ -37,6 +37,7 @@ func (p *process) addExtender(context.Context) error {
 		watch := &extender.LeaseWatch{Client: client, Lease: types.NamespacedName{Namespace: namespace, Name: name}, Placer: placer}
 		p.parts = append(p.parts, watch.Run)
 	}
+	p.works = func() { placer.Holds() }
 	p.parts = append(p.parts, annotator.Run, placer.Run, server.Run)
 	return nil
 }

@@ -48,6 +48,8 @@ type process struct {
 	registry *prometheus.Registry
 	metrics  *processMetrics
 	ready    *serving.Readiness
+	// works returns as long as nobody holds for ever what every answer needs.
+	works func()
 
 	// What membership returns, once somebody wanted it.
 	compact   kubernetes.Interface
@@ -74,7 +76,7 @@ func newProcess(c *config.QuorateConfiguration, source *config.Source, id identi
 	}
 	p := &process{
 		config: c, source: source, id: id, rest: rc,
-		registry: prometheus.NewRegistry(), ready: &serving.Readiness{}, grants: admission.NewMemory(4096),
+		registry: prometheus.NewRegistry(), ready: &serving.Readiness{}, works: func() {}, grants: admission.NewMemory(4096),
 	}
 	p.metrics = newProcessMetrics(p.registry)
 	if err := p.connect(); err != nil {
@@ -170,7 +172,7 @@ func (p *process) addHealth(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.servers = append(p.servers, &serving.Server{Name: "health", Listener: listener, Handler: serving.HealthMux(p.ready), Last: true})
+	p.servers = append(p.servers, &serving.Server{Name: "health", Listener: listener, Handler: serving.HealthMux(p.works, p.ready), Last: true})
 	return nil
 }
 

@@ -206,6 +206,27 @@ func TestPodIsProbedScrapedAndBudgeted(t *testing.T) {
 	in.reaches(s.Name, d.Namespace, s.Spec.Ports[0].Port, d, c.Metrics.BindAddress)
 }
 
+// probed that kubelets ask the container's health where the process serves it.
+func probed(t *testing.T, c *corev1.Container, address string) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, p := range map[string]*corev1.Probe{"/healthz": c.LivenessProbe, "/readyz": c.ReadinessProbe} {
+		if p == nil || p.HTTPGet == nil || p.HTTPGet.Path != path || p.HTTPGet.Host != host {
+			t.Errorf("%s of %s at %s: the probe is %v", path, c.Name, address, p)
+			continue
+		}
+		named := slices.ContainsFunc(c.Ports, func(n corev1.ContainerPort) bool {
+			return n.Name == p.HTTPGet.Port.StrVal && strconv.Itoa(int(n.ContainerPort)) == port
+		})
+		if p.HTTPGet.Port.String() != port && !named {
+			t.Errorf("%s of %s at %s: port %v is another one", path, c.Name, address, p.HTTPGet.Port)
+		}
+	}
+}
+
 // An extender finds its configuration, and its scheduler asks it where it listens.
 func TestExtenderIsAskedWhereItListens(t *testing.T) {
 	in := installationOf(t, "examples/scheduler")
@@ -215,6 +236,7 @@ func TestExtenderIsAskedWhereItListens(t *testing.T) {
 	c := in.configuration(pod, &pod.Containers[1])
 	var from corev1.ConfigMap
 	in.read("ConfigMap", "quorate-scheduler", &from)
+	probed(t, &pod.Containers[1], c.Health.BindAddress)
 	asked(t, c, "/etc/quorate/scheduler.yaml", []byte(from.Data["scheduler.yaml"]))
 	if !slices.Contains(pod.Containers[0].Command, "--config="+c.Extender.SchedulerConfiguration) {
 		t.Errorf("the scheduler runs by %v, and the extender audits %s", pod.Containers[0].Command, c.Extender.SchedulerConfiguration)
@@ -228,7 +250,9 @@ func TestExtenderIsAskedWhereItListens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	asked(t, in.configuration(pod, &pod.Containers[0]), "/etc/kubernetes/quorate/scheduler.yaml", text)
+	c = in.configuration(pod, &pod.Containers[0])
+	probed(t, &pod.Containers[0], c.Health.BindAddress)
+	asked(t, c, "/etc/kubernetes/quorate/scheduler.yaml", text)
 }
 
 func asked(t *testing.T, c *config.QuorateConfiguration, file string, text []byte) {

@@ -62,7 +62,7 @@ func (c *cluster) startReplica(ctx context.Context, pod *corev1.Pod) (lab.Worklo
 // startBeside runs a pod of the scheduler's side: an extender, and a scheduler if the
 // pod has one.
 func (c *cluster) startBeside(ctx context.Context, pod *corev1.Pod) (lab.Workload, string, error) {
-	ports, err := freeAddresses(ctx, 2)
+	ports, err := freeAddresses(ctx, 3)
 	if err != nil {
 		return nil, "", err
 	}
@@ -70,8 +70,8 @@ func (c *cluster) startBeside(ctx context.Context, pod *corev1.Pod) (lab.Workloa
 	if err != nil {
 		return nil, "", err
 	}
-	lines := c.linesBeside(pod, ports[0], kubeconfig)
-	p := &program{health: "http://" + ports[0] + "/readyz", done: make(chan struct{})}
+	lines := c.linesBeside(pod, ports[0], ports[2], kubeconfig)
+	p := &program{health: "http://" + ports[2] + "/readyz", done: make(chan struct{})}
 	p.mount = func(ctx context.Context) error { return c.mount(ctx, pod, lines, "") }
 	if err := p.mount(ctx); err != nil {
 		return nil, "", err
@@ -106,11 +106,11 @@ func (c *cluster) startBeside(ctx context.Context, pod *corev1.Pod) (lab.Workloa
 // linesBeside are what a lab has otherwise: each pod or node has its loopback and its
 // files for itself in a cluster, a scheduler in a pod finds the pod's service account,
 // and there is a minute until the next look.
-func (c *cluster) linesBeside(pod *corev1.Pod, address, kubeconfig string) *strings.Replacer {
+func (c *cluster) linesBeside(pod *corev1.Pod, address, health, kubeconfig string) *strings.Replacer {
 	const ours, theirs = "kind: QuorateConfiguration\n", "kind: KubeSchedulerConfiguration\n"
 	file := c.mounted(pod, "scheduler.yaml")
 	lines := []string{
-		"127.0.0.1:10270", address, ours, ours + "selfAudit: {interval: 1s}\n",
+		"127.0.0.1:10270", address, "127.0.0.1:10271", health, `":8081"`, health, ours, ours + "selfAudit: {interval: 1s}\n",
 		"/etc/quorate/scheduler.yaml", file, "/etc/kubernetes/quorate/scheduler.yaml", file,
 	}
 	if pod.Spec.HostNetwork {

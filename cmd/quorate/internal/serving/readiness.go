@@ -65,11 +65,14 @@ func (r *Readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// HealthMux serves /healthz and /livez, which answer as long as the process does, and
-// /readyz.
-func HealthMux(ready *Readiness) *http.ServeMux {
+// HealthMux serves /healthz and /livez, which answer once works has returned, as it
+// must while the process does its work, and /readyz.
+func HealthMux(works func(), ready *Readiness) *http.ServeMux {
 	mux := http.NewServeMux()
-	alive := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
+	alive := func(w http.ResponseWriter, _ *http.Request) {
+		works()
+		fmt.Fprintln(w, "ok")
+	}
 	mux.HandleFunc("/healthz", alive)
 	mux.HandleFunc("/livez", alive)
 	mux.Handle("/readyz", ready)

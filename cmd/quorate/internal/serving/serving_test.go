@@ -66,7 +66,7 @@ func TestShutdownLosesNoRequest(t *testing.T) {
 		go func() {
 			ends[i] <- Run(ctx, Drain{Ready: ready, Delay: 4 * time.Second, Timeout: time.Minute},
 				&Server{Name: "web", Listener: web, Handler: work},
-				&Server{Name: "health", Listener: probe, Handler: HealthMux(ready), Last: true})
+				&Server{Name: "health", Listener: probe, Handler: HealthMux(func() {}, ready), Last: true})
 		}()
 	}
 	var target atomic.Int32 // replicas from this one on are endpoints of the Service
@@ -182,6 +182,20 @@ func TestReadinessNamesWhatIsMissing(t *testing.T) {
 	r.Drain()
 	if got := r.Check(); !errors.Is(got, errDraining) {
 		t.Errorf("draining: got %v", got)
+	}
+}
+
+// A process that hangs answers no liveness probe, so that it is started anew.
+func TestHealthAsksWhetherTheProcessWorks(t *testing.T) {
+	ready, asked := &Readiness{}, 0
+	mux := HealthMux(func() { asked++ }, ready)
+	for path, want := range map[string]int{"/healthz": 1, "/livez": 1, "/readyz": 0} {
+		asked = 0
+		answer := httptest.NewRecorder()
+		mux.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		if answer.Code != http.StatusOK || asked != want {
+			t.Errorf("%s: got %d, asked %d times, want 200 and %d", path, answer.Code, asked, want)
+		}
 	}
 }
 
