@@ -42,6 +42,21 @@ type cluster struct {
 	ports map[string]string
 }
 
+// admissionConfig lets pods of that priority into namespaces alone that have a quota
+// for them, as GKE does.
+const admissionConfig = `apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+- name: ResourceQuota
+  configuration:
+    apiVersion: apiserver.config.k8s.io/v1
+    kind: ResourceQuotaConfiguration
+    limitedResources:
+    - resource: pods
+      matchScopes:
+      - {scopeName: PriorityClass, operator: In, values: [system-cluster-critical]}
+`
+
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived] # a watch is told when it starts
@@ -63,13 +78,18 @@ func start(t *testing.T) *cluster {
 	}
 	built := make(chan error, 1) // while the control plane starts
 	go func() { built <- lab.BuildProgram(ctx, t.Output(), c.binary, "./cmd/quorate") }()
-	policy := filepath.Join(dir, "policy.yaml")
-	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
-		t.Fatal(err)
+	policy, admission := filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "admission.yaml")
+	for file, text := range map[string]string{policy: auditPolicy, admission: admissionConfig} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c.ControlPlane, err = lab.StartControlPlane(ctx, lab.ControlPlaneConfig{
 		Controllers: true, Scheduler: true, Progress: t.Output(),
-		APIServerArgs: []string{"--audit-policy-file=" + policy, "--audit-log-path=" + c.audit, "--audit-log-mode=blocking"},
+		APIServerArgs: []string{
+			"--audit-policy-file=" + policy, "--audit-log-path=" + c.audit, "--audit-log-mode=blocking",
+			"--admission-control-config-file=" + admission,
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
