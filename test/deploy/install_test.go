@@ -77,6 +77,7 @@ func TestInstallUseUpgradeUninstall(t *testing.T) {
 			c.run(t, command)
 		}
 	})
+	c.leaks(t, page("security.md"))
 	for _, command := range page("eviction.md") {
 		c.run(t, command)
 	}
@@ -293,6 +294,32 @@ func (c *cluster) rotates(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// leaks: a CA that was taken away is believed by nobody any more, and the guard is by
+// another one.
+func (c *cluster) leaks(t *testing.T, commands []string) {
+	t.Helper()
+	authority := func() string {
+		hooks, err := c.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "quorate-guard", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(hooks.Webhooks[0].ClientConfig.CABundle)
+	}
+	leaked := strings.SplitAfter(authority(), "-----END CERTIFICATE-----\n")
+	for _, command := range commands {
+		c.run(t, command)
+	}
+	await(t, "the CA that leaked to be distrusted", func(context.Context) error {
+		for _, ca := range leaked {
+			if ca != "" && strings.Contains(authority(), ca) {
+				return errors.New("it is still believed")
+			}
+		}
+		return nil
+	})
+	c.guards(t)
 }
 
 // underLoad evicts dry all the time: each must be judged, none may end otherwise.
