@@ -45,8 +45,8 @@ func TestInstallUseUpgradeUninstall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(commands) == 0 {
-			t.Fatalf("docs/%s has no commands", name)
+		if len(commands) == 0 || !slices.Contains(tried, name) {
+			t.Fatalf("docs/%s has %d commands; tried are %v", name, len(commands), tried)
 		}
 		return commands
 	}
@@ -82,6 +82,10 @@ func TestInstallUseUpgradeUninstall(t *testing.T) {
 		c.run(t, command)
 	}
 	c.leastPrivilege(t, "system:serviceaccount:quorate-system:quorate", "base", unused, "ClusterRole/quorate", "ClusterRole/quorate-process", "Role/quorate")
+	// With the scheduler's side, as by a kustomization of one's own.
+	c.overlay = c.component(t, "scheduler", c.overlay)
+	c.run(t, "kubectl apply -k deploy/base")
+	c.run(t, "kubectl -n quorate-system rollout status deployment/quorate-scheduler --timeout=120s")
 	for i, command := range page("uninstall.md") {
 		c.run(t, command)
 		if i == 3 {

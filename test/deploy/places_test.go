@@ -62,15 +62,22 @@ func (c *cluster) places(t *testing.T) {
 	c.run(t, "kubectl delete namespace placed")
 }
 
-// component makes a folder that has the component alone.
-func (c *cluster) component(t *testing.T, name string) string {
+// component makes a folder that has the component, and the resources of other folders.
+func (c *cluster) component(t *testing.T, name string, resources ...string) string {
 	t.Helper()
 	folder := t.TempDir()
-	path, err := filepath.Rel(folder, filepath.Join(c.repo, "deploy", "components", name))
-	if err != nil {
-		t.Fatal(err)
+	relative := func(path string) string {
+		path, err := filepath.Rel(folder, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
-	text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\ncomponents: [" + path + "]\n"
+	text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\ncomponents: [" + relative(filepath.Join(c.repo, "deploy", "components", name)) + "]\n"
+	for i := range resources {
+		resources[i] = relative(resources[i])
+	}
+	text += "resources: [" + strings.Join(resources, ", ") + "]\n"
 	if err := os.WriteFile(filepath.Join(folder, "kustomization.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
