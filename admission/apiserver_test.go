@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -102,11 +103,8 @@ func (w *world) Pod(ctx context.Context, key types.NamespacedName) (pod *corev1.
 // Pods implements Cluster.
 func (w *world) Pods(ctx context.Context, _ string, selector labels.Selector) (pods []corev1.Pod, err error) {
 	err = w.read(ctx, func() error {
-		for i := range w.servers {
-			p := w.pods[podName(i)]
-			if p == nil {
-				continue
-			}
+		for _, name := range slices.Sorted(maps.Keys(w.pods)) {
+			p := w.pods[name]
 			if o := p.object(); selector.Matches(labels.Set(o.Labels)) {
 				pods = append(pods, o)
 			}

@@ -21,37 +21,66 @@ func (w *world) Examine(ctx context.Context, _ *v1alpha1.Ensemble, pods []corev1
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	v := probe.View{Live: true, Leader: -1, Counted: w.counted(), Settle: 10 * time.Second, At: at}
-	var voters quorum.Set
-	claimed := map[int]bool{}
+	number := map[int]int{} // of each server: the member that it is
 	for i := range pods {
-		server := ordinal(pods[i].Name)
-		m := probe.Member{Name: pods[i].Name, ServerID: strconv.Itoa(server), Votes: true, Reason: "no answer"}
+		server := w.serverOf(pods[i].Name)
+		m := probe.Member{Name: pods[i].Name, ServerID: strconv.Itoa(server), Reason: "no answer"}
 		m.Answer = &probe.Answer{Target: probe.Target{UID: pods[i].UID}, Epoch: w.epoch}
 		proc := w.answering(address(pods[i].Status.PodIP))
 		switch {
 		case !w.calm && w.chance(2) || proc == nil || w.muffled[server]:
-			v.Unseen = v.Unseen.With(i)
 		case proc.synced:
-			m.Health, v.Synced = probe.Synced, v.Synced.With(i)
-			if server == w.leader {
-				v.Leader = i
-			}
+			m.Health = probe.Synced
 		default:
 			m.Health = probe.NotSynced
 		}
-		v.Members, voters, claimed[server] = append(v.Members, m), voters.With(i), true
-	}
-	for i := range w.servers {
-		if !claimed[i] {
-			k := len(pods) + len(v.Strangers)
-			v.Strangers, voters, v.Unseen = append(v.Strangers, strconv.Itoa(i)), voters.With(k), v.Unseen.With(k)
+		if _, twin := number[server]; !twin || m.Health == probe.Synced {
+			number[server] = i
 		}
+		v.Members = append(v.Members, m)
+	}
+	var voters quorum.Set
+	for server := range w.servers {
+		k, ok := number[server]
+		if ok {
+			w.hear(&v, k, server)
+		} else {
+			k = len(pods) + len(v.Strangers)
+			v.Strangers, v.Unseen = append(v.Strangers, strconv.Itoa(server)), v.Unseen.With(k)
+		}
+		voters = voters.With(k)
 	}
 	v.System = quorum.Majority(voters)
+	if k, ok := number[w.removing]; ok {
+		v.Changing, v.System = true, quorum.Joint(v.System, quorum.Majority(voters.Minus(quorum.SetOf(k))))
+	}
 	if v.Known = v.Leader >= 0; !v.Known {
 		v.Reason, v.Unseen, v.Synced = "no server leads", v.Unseen|v.Synced, 0
 	}
 	return v
+}
+
+// hear puts a voter where it belongs.
+func (w *world) hear(v *probe.View, k, server int) {
+	v.Members[k].Votes = true
+	switch v.Members[k].Health {
+	case probe.Synced:
+		v.Synced = v.Synced.With(k)
+		if server == w.leader {
+			v.Leader = k
+		}
+	case probe.Unseen:
+		v.Unseen = v.Unseen.With(k)
+	default:
+	}
+}
+
+// serverOf is the server that the pod says it is.
+func (w *world) serverOf(pod string) int {
+	if server, ok := w.cloneOf[pod]; ok {
+		return server
+	}
+	return ordinal(pod)
 }
 
 // counted is how many followers the leader has in sync, heard by us or not.

@@ -1,13 +1,19 @@
 package admission
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/quorate/quorate/ensemble/probe"
 	"github.com/quorate/quorate/ensemble/v1alpha1"
@@ -18,16 +24,19 @@ import (
 type hole struct {
 	// why, in a sentence.
 	why string
+	// voters of the ensemble; 0: three.
+	voters int
 	// tell is the history.
 	tell func(ctx context.Context, s *stage)
 	// without takes the rule out.
 	without func(s *stage)
 }
 
-// stage is a quiet world of three voters in which a history is told step by step.
+// stage is a quiet world of a few voters in which a history is told step by step.
 type stage struct {
 	*history
 	mutant *mutant
+	said   map[hintKey]Decision // every yes
 }
 
 // mutant stands between the guard and its world, and passes everything on as long
@@ -43,17 +52,36 @@ type mutant struct {
 	seen      *probe.View
 	after     func() // runs once, after the next look at the members
 	timing    Timing
-	unbound   bool // the API server does not obey preconditions
+	deadline  time.Duration // the guard's own; 0: the default
+	only      string        // the one Ensemble that is shown, if any
+	hides     bool          // a pod without its labels is not found by its name
+	lost      bool          // the next write gets lost, and its answer too
+	trusts    bool          // a write without an answer is taken for done
+	// What the guard is told of a request.
+	unbound bool // nothing bound it, although the guard was told so
+	exact   bool // it can hit the pod only as it is
+	wet     bool // it is no dry run
+	recalls bool // yes again to whoever was told yes once
+	apart   bool // it is judged and granted for one Ensemble after the other
 }
 
 func (m *mutant) Ensembles(ctx context.Context, namespace string) ([]v1alpha1.Ensemble, error) {
 	list, err := m.world.Ensembles(ctx, namespace)
+	list = slices.DeleteFunc(list, func(e v1alpha1.Ensemble) bool { return m.only != "" && e.Name != m.only })
 	for i := range list {
 		if m.ensembles != nil {
 			m.ensembles(&list[i])
 		}
 	}
 	return list, err
+}
+
+func (m *mutant) Pod(ctx context.Context, key types.NamespacedName) (*corev1.Pod, error) {
+	p, err := m.world.Pod(ctx, key)
+	if err == nil && m.hides && p.Labels == nil {
+		return nil, apierrors.NewNotFound(podsResource, key.Name)
+	}
+	return p, err
 }
 
 func (m *mutant) Pods(ctx context.Context, namespace string, s labels.Selector) ([]corev1.Pod, error) {
@@ -94,15 +122,22 @@ func (m *mutant) UpdateStatus(ctx context.Context, e *v1alpha1.Ensemble) error {
 	if m.update != nil {
 		m.update(e)
 	}
+	if m.lost {
+		m.lost = false
+		if m.trusts {
+			return nil
+		}
+		return errors.New("connection reset by peer")
+	}
 	return m.world.UpdateStatus(ctx, e)
 }
 
 // newStage is a stage with two replicas, and without the rule that is taken out, if one
 // is.
-func newStage(t *testing.T, without func(*stage)) *stage {
-	w := newWorld(t, 1, 3, 0)
+func newStage(t *testing.T, voters int, without func(*stage)) *stage {
+	w := newWorld(t, 1, voters, 0)
 	w.calm, w.slow = true, time.Second
-	s := &stage{history: &history{world: w}, mutant: &mutant{world: w}}
+	s := &stage{history: &history{world: w}, mutant: &mutant{world: w}, said: map[hintKey]Decision{}}
 	if without != nil {
 		without(s)
 	}
@@ -119,7 +154,7 @@ func (h *hole) play(t *testing.T, mutate bool) (broken []string) {
 		if mutate {
 			without = h.without
 		}
-		s := newStage(t, without)
+		s := newStage(t, cmp.Or(h.voters, 3), without)
 		ctx, cancel := context.WithCancel(t.Context())
 		h.tell(ctx, s)
 		cancel()
@@ -131,7 +166,7 @@ func (h *hole) play(t *testing.T, mutate bool) (broken []string) {
 
 // restartGuard adds a replica that remembers nothing.
 func (s *stage) restartGuard() {
-	g, err := New(Config{Cluster: s.mutant, Examiner: s.mutant, Timing: s.mutant.timing})
+	g, err := New(Config{Cluster: s.mutant, Examiner: s.mutant, Timing: s.mutant.timing, Deadline: s.mutant.deadline})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -149,16 +184,48 @@ type promise struct {
 func (s *stage) asked(ctx context.Context, replica, server int, change func(*Request)) promise {
 	s.mu.Lock()
 	p := s.pods[podName(server)]
-	r := Request{UID: "r" + string(rune('a'+s.next()%26)), Verb: Evict, Namespace: "data", Name: podName(server)}
+	r := Request{UID: fmt.Sprintf("r%d", s.next()), Verb: Evict, Namespace: "data", Name: podName(server)}
+	version := ""
 	if p != nil {
-		r.PodUID = p.uid
+		r.PodUID, version = p.uid, p.version()
 	}
 	s.mu.Unlock()
 	if change != nil {
 		change(&r)
 	}
+	told := r
+	if s.mutant.exact {
+		told.PodVersion = version
+	}
+	told.DryRun = told.DryRun && !s.mutant.wet
 	began := time.Now()
-	return promise{r, s.replicas[replica].guard.Judge(ctx, r), began}
+	d := s.judged(ctx, replica, told)
+	if s.mutant.unbound {
+		r.PodUID, r.PodVersion = "", ""
+	}
+	return promise{r, d, began}
+}
+
+func (s *stage) judged(ctx context.Context, replica int, r Request) Decision {
+	key := hintKey{r.PodUID, r.Name}
+	if d, ok := s.said[key]; ok && s.mutant.recalls {
+		return d
+	}
+	judge := s.replicas[replica].guard.Judge
+	d := Decision{}
+	if s.mutant.apart {
+		for _, name := range []string{"zk", "zk-two"} {
+			if s.mutant.only = name; d.Outcome == "" || d.Outcome.Allowed() {
+				d = judge(ctx, r)
+			}
+		}
+	} else {
+		d = judge(ctx, r)
+	}
+	if d.Outcome.Allowed() {
+		s.said[key] = d
+	}
+	return d
 }
 
 // lands lets the request act, if it was allowed and its pod is still the one.
@@ -169,7 +236,7 @@ func (s *stage) lands(p promise, force bool) {
 	if !p.d.Outcome.Allowed() || p.DryRun || pod == nil {
 		return
 	}
-	if !s.mutant.unbound && (p.PodUID != "" && p.PodUID != pod.uid || p.PodVersion != "" && p.PodVersion != pod.version()) {
+	if p.PodUID != "" && p.PodUID != pod.uid || p.PodVersion != "" && p.PodVersion != pod.version() {
 		return
 	}
 	s.remove(pod, p.began, force, p.d)
@@ -187,7 +254,21 @@ func (s *stage) ended(ctx context.Context, replica int) {
 	}
 }
 
+// breaks is told by a history that is about something else than what the oracle sees.
+func (s *stage) breaks(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = append(s.broken, what)
+}
+
 func (s *stage) pass(ctx context.Context, d time.Duration) { s.wait(ctx, d) }
+
+func (s *stage) passUpTo(ctx context.Context, most time.Duration) {
+	s.mu.Lock()
+	d := s.upto(most)
+	s.mu.Unlock()
+	s.wait(ctx, d)
+}
 
 func bySomeName(r *Request) { r.PodUID = "" }
 

@@ -53,7 +53,7 @@ func TestRelease(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newStage(t, nil)
+				s := newStage(t, 3, nil)
 				c.tell(t.Context(), s)
 				_, writes := s.stored()
 				kept, err := s.replicas[0].guard.Release(t.Context(), zk)
@@ -73,7 +73,7 @@ func TestRelease(t *testing.T) {
 // What a yes wrote while the release looked stays.
 func TestReleaseDropsNoNewGrant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, ctx := newStage(t, nil), t.Context()
+		s, ctx := newStage(t, 3, nil), t.Context()
 		old := s.first()
 		s.evicted(ctx, 0)
 		s.back(ctx, 0, old)
@@ -91,7 +91,7 @@ func TestReleaseDropsNoNewGrant(t *testing.T) {
 // The Ensemble is made anew, or goes, or nothing can be read: nothing is dropped.
 func TestReleaseOfNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, ctx := newStage(t, nil), t.Context()
+		s, ctx := newStage(t, 3, nil), t.Context()
 		s.asked(ctx, 0, 0, nil)
 		if kept, err := s.replicas[0].guard.Release(ctx, types.NamespacedName{Namespace: "data", Name: "other"}); err != nil || kept != nil {
 			t.Errorf("got %v, %v of an Ensemble that is not there", kept, err)
@@ -112,7 +112,7 @@ func TestReleaseOfNothing(t *testing.T) {
 // looked at lately.
 func TestGrantGauges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, ctx, reg := newStage(t, nil), t.Context(), prometheus.NewRegistry()
+		s, ctx, reg := newStage(t, 3, nil), t.Context(), prometheus.NewRegistry()
 		memory := NewMemory(8)
 		g, err := New(Config{Cluster: s.world, Examiner: s.world, Memory: memory, Metrics: reg})
 		if err != nil {

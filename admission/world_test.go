@@ -36,9 +36,11 @@ type world struct {
 	trace     []string // what happened, for when it saw something
 	calm      bool     // no faults any more
 	slow      time.Duration
-	muffled   map[int]bool // servers that the guard cannot hear
-	sticky    bool         // a new pod gets the address of the old one
-	afterRead func()       // runs once, after the next read of one pod
+	cloneOf   map[string]int // pods made by hand, and which server they say they are
+	removing  int            // the server that a change of the membership leaves out, once it is through; -1
+	muffled   map[int]bool   // servers that the guard cannot hear
+	sticky    bool           // a new pod gets the address of the old one
+	afterRead func()         // runs once, after the next read of one pod
 	closed    chan struct{}
 	tasks     sync.WaitGroup
 }
@@ -75,7 +77,7 @@ func newWorld(t *testing.T, seed uint64, voters, spare int) *world {
 	w := &world{
 		t: t, spare: spare, rng: rand.New(rand.NewPCG(seed, 1)), ensembles: map[string]*v1alpha1.Ensemble{},
 		pods: map[string]*modelPod{}, servers: make([]modelServer, voters), zombies: map[netip.Addr]*process{},
-		muffled: map[int]bool{}, closed: make(chan struct{}), slow: 5 * time.Second,
+		muffled: map[int]bool{}, cloneOf: map[string]int{}, removing: -1, closed: make(chan struct{}), slow: 5 * time.Second,
 	}
 	w.makeEnsemble("zk")
 	w.ensembles["zk"].Status.Guard = &v1alpha1.GuardStatus{UID: string(w.ensembles["zk"].UID), Armed: true}
