@@ -20,8 +20,9 @@ import (
 type Examiner struct {
 	// Secret reads a Secret's data. Nil: ensembles that name one are unseen.
 	Secret func(ctx context.Context, namespace, name string) (map[string][]byte, error)
-	// Replicas is the sum of the replicas of the StatefulSets that own the pods, for
-	// ensembles that state no voters. Nil or an error: not known.
+	// Replicas is the sum of the replicas of the StatefulSets that own the pods. It is
+	// asked for ensembles that neither tell nor state their voters. Nil or an error: not
+	// known.
 	Replicas func(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod) (int, error)
 	// Configs that are known already. Nil, as it must be for decisions: each is read
 	// afresh.
@@ -34,14 +35,30 @@ func (x *Examiner) Examine(ctx context.Context, e *v1alpha1.Ensemble, pods []cor
 	targets := Targets(e, pods)
 	prober, err := x.Prober(ctx, e)
 	if err != nil {
-		return Judge(unasked(targets, err), x.Rules(ctx, e, pods), time.Now())
+		return x.judge(ctx, e, pods, unasked(targets, err))
 	}
 	x.Configs.spare(e.UID, prober)
 	answers := Ask(ctx, prober, targets)
 	x.Configs.complete(e.UID, answers)
-	v := Judge(answers, x.Rules(ctx, e, pods), time.Now())
+	v := x.judge(ctx, e, pods, answers)
 	x.Configs.forget(e.UID, &v)
 	return v
+}
+
+// judge counts the replicas only where the members did not tell who votes, and nobody
+// stated it.
+func (x *Examiner) judge(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod, answers []Answer) View {
+	r, now := rules(e), time.Now()
+	v := Judge(answers, r, now)
+	if v.Live || r.Voters > 0 || x.Replicas == nil {
+		return v
+	}
+	n, err := x.Replicas(ctx, e, pods)
+	if err != nil {
+		return v
+	}
+	r.Voters = n
+	return Judge(answers, r, now)
 }
 
 func unasked(targets []Target, err error) []Answer {
@@ -87,16 +104,11 @@ func ready(p *corev1.Pod) bool {
 	return false
 }
 
-// Rules that the Ensemble is judged by.
-func (x *Examiner) Rules(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod) Rules {
+// rules that the Ensemble states.
+func rules(e *v1alpha1.Ensemble) Rules {
 	r := Rules{Leaderless: e.Spec.System == v1alpha1.Generic, Quorum: e.Spec.Quorum}
-	switch {
-	case e.Spec.Voters != nil:
+	if e.Spec.Voters != nil {
 		r.Voters = int(*e.Spec.Voters)
-	case x.Replicas != nil:
-		if n, err := x.Replicas(ctx, e, pods); err == nil {
-			r.Voters = n
-		}
 	}
 	return r
 }

@@ -135,6 +135,35 @@ func TestExamineOverTLS(t *testing.T) {
 	}
 }
 
+// Who owns the pods is only read where the members told no configuration, and no number
+// of voters is stated.
+func TestReplicasAreReadWhereNeeded(t *testing.T) {
+	for name, c := range map[string]struct {
+		config string
+		voters *int32
+		reads  int
+	}{
+		"told":             {"server.1=zk-0.zk:1:2:participant\nversion=1\n", nil, 0},
+		"stated":           {"", ptr.To[int32](1), 0},
+		"neither":          {"", nil, 1},
+		"told, and stated": {"server.1=zk-0.zk:1:2:participant\nversion=1\n", ptr.To[int32](1), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			z := &zkServer{words: map[string]string{"srvr": srvrOfLeader}, config: c.config}
+			p, _ := z.start(t)
+			e, pods := onePod(&v1alpha1.Ensemble{Spec: v1alpha1.EnsembleSpec{System: v1alpha1.ZooKeeper, Voters: c.voters, Probe: &v1alpha1.ProbeSpec{
+				ZooKeeper: &v1alpha1.ZooKeeperProbe{ClientPort: p.ClientPort, AdminPort: ptr.To[int32](0)},
+			}}})
+			reads := 0
+			x := &Examiner{Replicas: func(context.Context, *v1alpha1.Ensemble, []corev1.Pod) (int, error) { reads++; return 1, nil }}
+			v := x.Examine(t.Context(), e, pods)
+			if !v.Known || v.Voters().Len() != 1 || reads != c.reads {
+				t.Errorf("got known=%t (%s), %d voters and %d reads, want one voter and %d", v.Known, v.Reason, v.Voters().Len(), reads, c.reads)
+			}
+		})
+	}
+}
+
 // What was read a moment ago is not read again by those who look regularly, and is
 // forgotten once the leader counts others.
 func TestConfigsAreRemembered(t *testing.T) {
