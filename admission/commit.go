@@ -76,6 +76,7 @@ func (g *Guard) write(ctx context.Context, m *matter) (d Decision, again, ok boo
 		g.memory.See(next, g.now())
 		return d, false, true
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		g.metrics.conflicts.Inc()
 		return d, true, false
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		d.Outcome, d.Message = DenyError, "the grant could not be written: "+err.Error()

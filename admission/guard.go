@@ -94,7 +94,6 @@ func (g *Guard) Judge(ctx context.Context, r Request) Decision {
 		if !again {
 			return d
 		}
-		g.metrics.conflicts.Inc()
 		if err := pause(ctx); err != nil {
 			return Decision{Outcome: DenyContention, Ensemble: d.Ensemble, Message: "others changed the Ensemble's grants all the time; retry"}
 		}

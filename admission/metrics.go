@@ -36,7 +36,7 @@ func newMetrics(reg prometheus.Registerer, memory *Memory, now func() time.Time)
 			Name: "quorate_admission_grants_total", Help: "Grants written, repeats included.",
 		}),
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "quorate_admission_conflicts_total", Help: "Decisions begun anew because somebody changed what they rested on.",
+			Name: "quorate_admission_conflicts_total", Help: "Yeses that could not be written, because somebody changed what they rested on.",
 		}),
 	}
 	if reg == nil {

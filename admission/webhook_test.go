@@ -131,7 +131,7 @@ func TestValidate(t *testing.T) {
 		t.Errorf("got the events %q", o.events.lines)
 	}
 	err := testutil.GatherAndCompare(o.reg, strings.NewReader(`
-# HELP quorate_admission_conflicts_total Decisions begun anew because somebody changed what they rested on.
+# HELP quorate_admission_conflicts_total Yeses that could not be written, because somebody changed what they rested on.
 # TYPE quorate_admission_conflicts_total counter
 quorate_admission_conflicts_total 0
 # HELP quorate_admission_decisions_total Requests judged, by what they do and what was decided.
