@@ -63,6 +63,9 @@ func (p *modelPod) object() corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "data", Name: p.name, UID: p.uid, ResourceVersion: p.version(), Labels: map[string]string{"app": "zookeeper"}},
 		Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIP: p.ip.String()},
 	}
+	if p.owner != "" {
+		o.OwnerReferences = []metav1.OwnerReference{{Kind: "StatefulSet", UID: p.owner, Controller: new(true)}}
+	}
 	if p.relabelled {
 		o.Labels = nil
 	}

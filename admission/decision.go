@@ -60,7 +60,7 @@ const (
 	DenyStale Outcome = "deny-stale"
 	// DenyChanged is for a pod that is not as the request is bound to it any more.
 	DenyChanged Outcome = "deny-changed"
-	// DenyStatefulSet keeps the StatefulSet of a live ensemble.
+	// DenyStatefulSet keeps the StatefulSet of a live ensemble's voters.
 	DenyStatefulSet Outcome = "deny-statefulset"
 )
 

@@ -249,10 +249,8 @@ func (g *Guard) matter(ctx context.Context, r *Request, pod *corev1.Pod, e *v1al
 	if len(m.targets) == 0 && pod == nil {
 		return m, Decision{}, false
 	}
-	if r.Verb != DeleteStatefulSet {
-		if !g.look(ctx, &m.ev, pods) {
-			return m, Decision{Outcome: DenyContention, Ensemble: name, Message: "no time was left to ask the members; retry"}, false
-		}
+	if !g.look(ctx, &m.ev, pods) {
+		return m, Decision{Outcome: DenyContention, Ensemble: name, Message: "no time was left to ask the members; retry"}, false
 	}
 	return m, Decision{}, true
 }
@@ -313,18 +311,20 @@ func (g *Guard) settle(ctx context.Context, r *Request, cases []matter) (d Decis
 	return d, again
 }
 
-// keepStatefulSet refuses to delete the StatefulSet of a live ensemble: no retry
-// can cure it.
+// keepStatefulSet refuses to delete the StatefulSet of a live ensemble: no retry can
+// cure it. One whose members are all known not to vote may go.
 func keepStatefulSet(r *Request, cases []matter) Decision {
+	d := Decision{Outcome: AllowGoing}
 	for i := range cases {
-		e := cases[i].ev.Ensemble
-		for _, k := range cases[i].targets {
-			if !cases[i].ev.Pods[k].Terminating {
-				return Decision{Outcome: DenyStatefulSet, Ensemble: e.Namespace + "/" + e.Name, Message: fmt.Sprintf(
+		ev := &cases[i].ev
+		for _, k := range ev.remaining(cases[i].targets) {
+			if !ev.well() || !ev.View.Known || ev.votes(k) {
+				return Decision{Outcome: DenyStatefulSet, Ensemble: ev.Ensemble.Namespace + "/" + ev.Ensemble.Name, Message: fmt.Sprintf(
 					"deleting statefulset %s would take all its members from the live ensemble %s: delete the Ensemble first, or keep the pods (--cascade=orphan), or break the glass (--as-group=%s)",
-					r.Name, e.Name, BreakGlassGroup)}
+					r.Name, ev.Ensemble.Name, BreakGlassGroup)}
 			}
+			d.Outcome = AllowNoVoter
 		}
 	}
-	return Decision{Outcome: AllowGoing}
+	return d
 }

@@ -87,7 +87,7 @@ func (w *world) serverOf(pod string) int {
 func (w *world) counted() int {
 	servers := map[int]bool{}
 	for _, p := range w.processes {
-		if p.serves() && p.server != w.leader {
+		if p.serves() && p.server != w.leader && p.server < len(w.servers) {
 			servers[p.server] = true
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -213,6 +214,46 @@ func TestDryRun(t *testing.T) {
 			o.mu.Unlock()
 			if got := o.review(t, ValidatePath, r); got.Allowed {
 				t.Error("got it allowed, want an honest no")
+			}
+			if grants := o.grantsOf(); len(grants) > 0 {
+				t.Errorf("got the grants %q, want none", grants)
+			}
+		})
+	}
+}
+
+// The StatefulSet of voters stays as long as its Ensemble does; that of observers may
+// go, if it is known that they are.
+func TestDeleteStatefulSet(t *testing.T) {
+	for name, c := range map[string]struct {
+		member string // that it owns
+		before func(o *office)
+		want   Outcome
+		code   int32
+	}{
+		"of a voter":              {"zk-1", nil, DenyStatefulSet, http.StatusForbidden},
+		"of one that terminates":  {"zk-1", func(o *office) { o.pods["zk-1"].terminating = true }, AllowGoing, http.StatusOK},
+		"of an observer":          {"zk-3", nil, AllowNoVoter, http.StatusOK},
+		"while nobody leads":      {"zk-3", func(o *office) { o.leader = -1 }, DenyStatefulSet, http.StatusForbidden},
+		"while the Ensemble goes": {"zk-1", func(o *office) { o.ensembles["zk"].DeletionTimestamp = &metav1.Time{Time: noon} }, AllowNoMember, http.StatusOK},
+		"of nobody's":             {"", nil, AllowNoMember, http.StatusOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffice(t)
+			observer := o.start(3, netip.Addr{}) // in no configuration
+			observer.running, observer.proc.alive, observer.proc.synced = true, true, true
+			if c.member != "" {
+				o.pods[c.member].owner = "set"
+			}
+			if c.before != nil {
+				c.before(o)
+			}
+			got := o.review(t, ValidatePath, admissionv1.AdmissionRequest{
+				Operation: admissionv1.Delete, Resource: metav1.GroupVersionResource{Group: "apps", Version: "v1", Resource: "statefulsets"},
+				Namespace: "data", Name: "set", OldObject: runtime.RawExtension{Raw: []byte(`{"metadata":{"name":"set","uid":"set"}}`)},
+			})
+			if got.AuditAnnotations["outcome"] != string(c.want) || got.Result.Code != c.code {
+				t.Errorf("got %v %d %s, want %s %d", got.AuditAnnotations, got.Result.Code, got.Result.Message, c.want, c.code)
 			}
 			if grants := o.grantsOf(); len(grants) > 0 {
 				t.Errorf("got the grants %q, want none", grants)

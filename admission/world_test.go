@@ -53,6 +53,7 @@ type modelPod struct {
 	terminating bool
 	running     bool
 	relabelled  bool
+	owner       types.UID // StatefulSet
 	proc        *process
 }
 
