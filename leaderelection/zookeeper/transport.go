@@ -75,7 +75,9 @@ func (c *Client) event(e zk.Event) {
 		}
 	case zk.EventNotWatching:
 	default:
-		c.watches.fire(e.Path)
+		if e.State != stateForgotten {
+			c.watches.fire(e.Path)
+		}
 	}
 }
 
@@ -95,7 +97,7 @@ func (c *Client) connected() {
 		c.log.V(4).Info("Connection broke in the handshake", "err", err)
 	}
 	first := c.connections.Add(1) == 1
-	c.watches.fireAll()
+	w.forget(c.watches.fireAll())
 	c.log.V(2).Info("Connected to ZooKeeper", "server", w.RemoteAddr().String(), "sessionID", fmt.Sprintf("%#x", session), "timeout", timeout)
 	if first {
 		close(c.established)

@@ -7,7 +7,7 @@ import (
 // watches hands one-time watches out. go-zookeeper cannot take a watch back and
 // keeps a channel for each, so that a path is only armed when it is not armed
 // already; and it arms them again behind the requests that wait, so that on every
-// new connection all of them count as fired.
+// new connection all of them count as fired, and it is made to forget its own.
 type watches struct {
 	mu    sync.Mutex // guards below
 	armed map[string]*watch
@@ -48,11 +48,16 @@ func (s *watches) fire(path string) {
 	}
 }
 
-func (s *watches) fireAll() {
+// fireAll of them. It returns the paths that go-zookeeper has a channel for.
+func (s *watches) fireAll() (armed []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, w := range s.armed {
+	for path, w := range s.armed {
 		close(w.fired)
+		if w.armed {
+			armed = append(armed, path)
+		}
 	}
 	clear(s.armed)
+	return armed
 }
