@@ -69,6 +69,48 @@ func BenchmarkDecision(b *testing.B) {
 	bench.Record(b, "filter: decision alone, 500 names, p50", quantile(times, 50)*1000, "us", "bound", 200)
 }
 
+// BenchmarkDecisionOfHosts is the same where hosts are the coarsest level: a domain
+// for each name. Siblings that are not bound yet hold a share of them, too.
+func BenchmarkDecisionOfHosts(b *testing.B) {
+	for _, siblings := range []int{0, 1, 3} {
+		b.Run(fmt.Sprint(siblings), func(b *testing.B) {
+			w := newWorld()
+			w.voters, w.levels = 7, append(w.levels, level("host"))
+			for i := range 5000 {
+				w.addNode(fmt.Sprintf("ip-10-%d-%d-%d.compute.internal", i%3, i/250, i%250), nil)
+			}
+			names := w.nodeNames()
+			for i := range w.voters {
+				p := &worldPod{uid: types.UID(fmt.Sprintf("zk-%d", i))}
+				if i < w.voters-1-siblings {
+					p.node = names[i]
+				}
+				w.pods[string(p.uid)] = p
+			}
+			s := w.snapshot()
+			e, l := w.ensemble(s), NewLedger(Timing{})
+			var times []time.Duration
+			decide := func(uid types.UID) {
+				start := time.Now()
+				a := l.Filter(settled, s, e, uid, names[:500], false)
+				times = append(times, time.Since(start))
+				if a.Outcome != Placed {
+					b.Fatal(tell(a))
+				}
+			}
+			for i := range siblings {
+				decide(types.UID(fmt.Sprintf("zk-%d", w.voters-2-i)))
+			}
+			times = nil
+			for b.Loop() {
+				decide(types.UID(fmt.Sprintf("zk-%d", w.voters-1)))
+			}
+			bench.Record(b, fmt.Sprintf("filter: decision alone, 500 names, a domain each, %d siblings unbound, p50", siblings),
+				quantile(times, 50)*1000, "us", "bound", 200)
+		})
+	}
+}
+
 // BenchmarkRoundTrip asks the whole server, and by turns one that only decodes the
 // question and encodes the same answer.
 func BenchmarkRoundTrip(b *testing.B) {

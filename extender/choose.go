@@ -1,7 +1,6 @@
 package extender
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
@@ -43,39 +42,37 @@ func (q *question) unseen() Answer {
 
 // choose takes what the candidate holds, or else the best of what is usable.
 func (q *question) choose(given []string, usable []*spot) Answer {
-	mine := slices.DeleteFunc(slices.Clone(usable), func(s *spot) bool { return !q.holds(s) })
-	if len(mine) == 0 && q.c.Stay {
+	from := q.mine(usable)
+	if len(from) == 0 && q.c.Stay {
 		return Answer{Outcome: Yielding, Message: q.yieldMessage()}
 	}
-	from := mine
 	if len(from) == 0 {
 		from = usable
 	}
-	slices.SortStableFunc(from, func(a, b *spot) int {
-		return cmp.Or(cmp.Compare(a.crowd, b.crowd), cmp.Compare(len(b.nodes), len(a.nodes)),
-			slices.Compare(a.domains, b.domains))
-	})
-	return q.place(given, from[:min(len(from), q.share(len(usable)))])
+	n := min(len(from), q.share(len(usable)))
+	if n < len(from) {
+		slices.SortFunc(from, better)
+	}
+	return q.place(given, from[:n])
 }
 
-// holds reports whether the spot is in what the candidate holds.
-func (q *question) holds(s *spot) bool {
+// mine are the spots that are in what the candidate holds.
+func (q *question) mine(usable []*spot) []*spot {
 	if q.c.Holds == nil {
-		return false
+		return nil
 	}
+	held := make([]map[membership.Domain]struct{}, len(q.o.top))
 	for i, l := range q.o.top {
-		x, ok := q.c.Holds.at(q.e.Levels[l])
-		if !ok || !slices.Contains(x.Domains, s.domains[i]) {
-			return false
-		}
+		x, _ := q.c.Holds.at(q.e.Levels[l])
+		held[i] = x.set()
 	}
-	return true
+	return slices.DeleteFunc(slices.Clone(usable), func(s *spot) bool { return !s.within(held) })
 }
 
 // share is how many spots the candidate may hold: one, or, where hosts are the
 // coarsest level, as many as leave every unbound sibling as many.
 func (q *question) share(usable int) int {
-	if len(q.o.top) != 1 || q.e.Levels[q.o.top[0]].Key != hostLabel {
+	if !q.byHost() {
 		return 1
 	}
 	siblings := 0
@@ -96,56 +93,70 @@ func (q *question) needsHost(i int) bool {
 	return slices.ContainsFunc(q.judgements, func(j *membership.Judgement) bool { return j.Counts.Has(i) })
 }
 
-// place answers the chosen spots.
+// place answers the chosen spots. There are several of them at one level alone, and
+// no two have the same domain there.
 func (q *question) place(given []string, chosen []*spot) Answer {
-	a := Answer{Outcome: Placed, Place: Place{}}
+	a := Answer{Outcome: Placed, Place: make(Place, len(q.o.top))}
 	for i, l := range q.o.top {
-		x := Extent{Level: q.e.Levels[l]}
-		for _, s := range chosen {
-			if !slices.Contains(x.Domains, s.domains[i]) {
-				x.Domains = append(x.Domains, s.domains[i])
-			}
+		x := Extent{Level: q.e.Levels[l], Domains: make([]membership.Domain, len(chosen))}
+		for k, s := range chosen {
+			x.Domains[k] = s.domains[i]
 		}
-		a.Place = append(a.Place, x)
+		a.Place[i] = x
+	}
+	for _, s := range chosen {
+		s.chosen = true
 	}
 	a.Nodes = q.inOrder(given, chosen)
 	a.Refused = q.refusals(chosen)
 	return a
 }
 
+// inOrder is the nodes of the chosen spots, in the order given, which is that of the
+// spots where each has one node.
 func (q *question) inOrder(given []string, chosen []*spot) []string {
 	if len(chosen) == 1 {
 		return chosen[0].nodes
 	}
-	in := map[string]bool{}
-	for _, s := range chosen {
-		for _, n := range s.nodes {
-			in[n] = true
+	nodes := make([]string, 0, len(chosen))
+	for _, s := range q.spots {
+		if s.chosen {
+			nodes = append(nodes, s.nodes...)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(given), func(n string) bool { return !in[n] })
+	if len(nodes) == len(chosen) {
+		return nodes
+	}
+	in := make(map[string]struct{}, len(nodes))
+	for _, n := range nodes {
+		in[n] = struct{}{}
+	}
+	return slices.DeleteFunc(slices.Clone(given), func(n string) bool { _, ok := in[n]; return !ok })
 }
 
 // refusals say of every node that is not in the chosen spots why.
 func (q *question) refusals(chosen []*spot) []Refusal {
-	list := make([]Refusal, 0, len(q.spots)+len(q.refused))
-	taken := make(map[*spot]bool, len(chosen))
-	for _, s := range chosen {
-		taken[s] = true
-	}
-	preferred := ""
+	var list []Refusal
+	at := map[string]int{}
+	elsewhere := ""
 	for _, s := range q.spots {
-		if taken[s] || len(s.nodes) == 0 {
+		if s.chosen || len(s.nodes) == 0 {
 			continue
 		}
-		reason := s.verdict.reason
-		if s.verdict.state == open {
-			if preferred == "" {
-				preferred = q.elsewhere(chosen)
-			}
-			reason = preferred
+		var reason string
+		if s.verdict.state < open {
+			reason = q.why(s.verdict)
+		} else if reason = elsewhere; reason == "" {
+			elsewhere = q.elsewhere(chosen)
+			reason = elsewhere
 		}
-		list = append(list, Refusal{reason, s.nodes})
+		i, known := at[reason]
+		if !known {
+			i = len(list)
+			at[reason] = i
+			list = append(list, Refusal{Reason: reason})
+		}
+		list[i].Nodes = append(list[i].Nodes, s.nodes...)
 	}
 	for _, reason := range slices.Sorted(maps.Keys(q.refused)) {
 		list = append(list, Refusal{reason, q.refused[reason]})

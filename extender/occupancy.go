@@ -94,6 +94,9 @@ func (o *occupancy) hold(i, l int, p Place) {
 		o.anywhere[l] = o.anywhere[l].With(i)
 		return
 	}
+	if len(o.held[l]) == 0 {
+		o.held[l] = make(map[membership.Domain]quorum.Set, len(x.Domains))
+	}
 	for _, d := range x.Domains {
 		o.held[l][d] = o.held[l][d].With(i)
 	}

@@ -39,6 +39,15 @@ func (p Place) at(l membership.Level) (Extent, bool) {
 	return Extent{}, false
 }
 
+// set is the domains, to be looked up.
+func (x Extent) set() map[membership.Domain]struct{} {
+	in := make(map[membership.Domain]struct{}, len(x.Domains))
+	for _, d := range x.Domains {
+		in[d] = struct{}{}
+	}
+	return in
+}
+
 // equal reports whether both are the same, in the same order.
 func (p Place) equal(q Place) bool {
 	return slices.EqualFunc(p, q, func(x, y Extent) bool {
@@ -52,13 +61,17 @@ func (p Place) minus(q Place) Place {
 	if len(p) != len(q) {
 		return p
 	}
+	if p.equal(q) {
+		return nil // as it mostly is, and there may be hundreds of hosts
+	}
 	var rest Place
 	for _, x := range p {
 		y, ok := q.at(x.Level)
 		if !ok {
 			return p
 		}
-		left := slices.DeleteFunc(slices.Clone(x.Domains), func(d membership.Domain) bool { return slices.Contains(y.Domains, d) })
+		in := y.set()
+		left := slices.DeleteFunc(slices.Clone(x.Domains), func(d membership.Domain) bool { _, ok := in[d]; return ok })
 		if len(left) > 0 {
 			rest = append(rest, Extent{Level: x.Level, Domains: left})
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/quorate/quorate/ensemble/membership"
+	"github.com/quorate/quorate/ensemble/quorum"
 )
 
 // question is one Filter in the making.
@@ -18,14 +19,9 @@ type question struct {
 	spots      []*spot
 	refused    map[string][]string // nodes by reason, where it is not their spot's
 	domains    map[int]int         // how many there are, by level, once asked for
-}
-
-// spot is the nodes given that are in the same domains of all maximal levels.
-type spot struct {
-	domains []membership.Domain // by maximal level
-	nodes   []string
-	verdict verdict
-	crowd   int // voters in the fullest of its domains
+	whys       map[verdict]string  // reasons, once asked for
+	unused     []spot              // made some at a time, for there may be hundreds
+	unnamed    []membership.Domain // room for the domains of those
 }
 
 // state of a domain for the candidate, the worse the lower.
@@ -37,13 +33,18 @@ const (
 	open                 // safe
 )
 
-// verdict on a domain, or on a spot.
+// verdict on a domain, or on a spot: that on the worst of its domains.
 type verdict struct {
-	state  state
-	reason string
+	state state
 	// pinned: not safe, but a volume of the candidate binds it there already.
 	pinned bool
 	crowd  int
+	// of is the judgement that a domain which isn't open does not pass; seen and may
+	// are who is in it.
+	of        *membership.Judgement
+	level     int
+	domain    membership.Domain
+	seen, may quorum.Set
 }
 
 // free admits every node that is known: the pod counts nowhere. It may land on any
@@ -86,59 +87,6 @@ func (q *question) refuseNode(node, reason string) {
 	q.refused[reason] = append(q.refused[reason], node)
 }
 
-// sort groups the nodes given into spots and refuses those that lack a label.
-func (q *question) sort(given []string) {
-	type step struct {
-		from *spot
-		d    membership.Domain
-	}
-	spots := map[step]*spot{} // by their domains, one after the other
-	domains := make([]membership.Domain, len(q.o.top))
-	for _, n := range given {
-		if missing := q.locate(n, domains); missing != "" {
-			q.refuseNode(n, missing)
-			continue
-		}
-		var s *spot
-		for i, d := range domains {
-			next := spots[step{s, d}]
-			if next == nil {
-				next = &spot{domains: slices.Clone(domains[:i+1])}
-				spots[step{s, d}] = next
-				if i == len(domains)-1 {
-					q.spots = append(q.spots, next)
-				}
-			}
-			s = next
-		}
-		if s == nil { // no level is hard: all nodes are alike
-			if len(q.spots) == 0 {
-				q.spots = append(q.spots, &spot{})
-			}
-			s = q.spots[0]
-		}
-		s.nodes = append(s.nodes, n)
-	}
-}
-
-// locate fills in the domains of the node at the maximal levels, or says what is
-// missing at any hard one: a node whose domain is not known cannot be judged.
-func (q *question) locate(node string, domains []membership.Domain) (missing string) {
-	labels, ok := q.nodes.Labels(node)
-	if !ok {
-		return unknownNode
-	}
-	for _, l := range q.e.Levels {
-		if l.Hard && !l.On(labels) {
-			return unlabelled(l)
-		}
-	}
-	for i, l := range q.o.top {
-		domains[i], _ = q.e.Levels[l].Of(labels)
-	}
-	return ""
-}
-
 // judge gives every spot its verdict: the worst of its domains'.
 func (q *question) judge() {
 	for _, s := range q.spots {
@@ -161,26 +109,29 @@ func (q *question) judge() {
 // within judges the levels inside a domain that is not safe, but that the candidate
 // cannot leave: there what is inside does not follow from what is around it.
 func (q *question) within(s *spot) {
-	s.nodes = slices.DeleteFunc(s.nodes, func(n string) bool {
+	s.nodes = slices.DeleteFunc(slices.Clone(s.nodes), func(n string) bool {
 		for l, level := range q.e.Levels {
 			if !level.Hard || slices.Contains(q.o.top, l) {
 				continue
 			}
 			d, _ := q.nodes.Domain(n, level)
 			if v := q.domain(l, d, n); v.state < open {
-				q.refuseNode(n, v.reason)
+				q.refuseNode(n, q.why(v))
 				return true
 			}
 		}
 		return false
 	})
 	if len(s.nodes) == 0 {
-		s.verdict.state = shut
+		s.verdict.state = shut // each of its nodes was refused for a reason of its own
 	}
 }
 
 // domain judges one domain of a hard level, once.
 func (q *question) domain(l int, d membership.Domain, node string) verdict {
+	if len(q.o.top) == 1 && l == q.o.top[0] {
+		return q.weigh(l, d, node) // no two spots share it
+	}
 	if v, known := q.verdicts[l][d]; known {
 		return v
 	}
@@ -194,9 +145,9 @@ func (q *question) domain(l int, d membership.Domain, node string) verdict {
 
 func (q *question) weigh(l int, d membership.Domain, node string) verdict {
 	seen, may := q.o.at(l, d, node)
-	v := verdict{state: open}
+	v := verdict{state: open, level: l, domain: d, seen: seen, may: may}
 	for _, j := range q.judgements {
-		v.crowd = max(v.crowd, (may & j.Counts).Len())
+		v.crowd = max(v.crowd, voters(j, may))
 		if j.Survives(may.With(q.c.Member)) {
 			continue
 		}
@@ -204,13 +155,13 @@ func (q *question) weigh(l int, d membership.Domain, node string) verdict {
 			v.pinned = true
 			continue
 		}
-		if j.Survives(seen.With(q.c.Member)) {
-			if v.state == open {
-				v.state, v.reason = waiting, q.promised(j, l, d, seen, may)
-			}
-			continue
+		if !j.Survives(seen.With(q.c.Member)) {
+			v.state, v.of = shut, j
+			return v
 		}
-		return verdict{state: shut, reason: q.fatal(j, l, d, seen), crowd: v.crowd}
+		if v.state == open {
+			v.state, v.of = waiting, j
+		}
 	}
 	return v
 }

@@ -2,6 +2,7 @@ package extender
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -37,11 +38,30 @@ func noun(l membership.Level) string {
 	return l.Key[strings.LastIndexByte(l.Key, '/')+1:]
 }
 
+// why a domain is not open, in words.
+func (q *question) why(v verdict) string {
+	if q.e.Levels[v.level].Key == hostLabel && v.state == waiting {
+		v.domain = "" // its node is named beside it, and hundreds share a reason
+	}
+	if reason, known := q.whys[v]; known {
+		return reason
+	}
+	reason := q.fatal(v)
+	if v.state == waiting {
+		reason = q.promised(v)
+	}
+	if q.whys == nil {
+		q.whys = map[verdict]string{}
+	}
+	q.whys[v] = reason
+	return reason
+}
+
 // fatal says why one more voter in the domain is one too many.
-func (q *question) fatal(j *membership.Judgement, l int, d membership.Domain, seen quorum.Set) string {
-	n, kind := voters(j, seen), noun(q.e.Levels[l])
-	there := fmt.Sprintf("%s %s already holds %d of %d %s%s", kind, d, n, j.Voters, voice(j), q.absent(j, seen))
-	return fmt.Sprintf("%s; a %s would lose quorum with the %s%s", there, ordinal(n+1), kind, q.tooFew(j, l))
+func (q *question) fatal(v verdict) string {
+	n, kind := voters(v.of, v.seen), noun(q.e.Levels[v.level])
+	there := fmt.Sprintf("%s %s already holds %d of %d %s%s", kind, v.domain, n, v.of.Voters, voice(v.of), q.absent(v.of, v.seen))
+	return fmt.Sprintf("%s; a %s would lose quorum with the %s%s", there, ordinal(n+1), kind, q.tooFew(v.of, v.level))
 }
 
 // absent says who of those counted does not run there.
@@ -98,10 +118,13 @@ func (q *question) known(l int) int {
 }
 
 // promised says who is expected in a domain.
-func (q *question) promised(j *membership.Judgement, l int, d membership.Domain, seen, may quorum.Set) string {
-	kind := noun(q.e.Levels[l])
-	return fmt.Sprintf("%s %s holds %d of %d %s, and may be about to get %s",
-		kind, d, voters(j, seen), j.Voters, voice(j), q.names((may & j.Counts).Minus(seen)))
+func (q *question) promised(v verdict) string {
+	where := noun(q.e.Levels[v.level]) + " " + string(v.domain)
+	if v.domain == "" {
+		where = "the " + noun(q.e.Levels[v.level])
+	}
+	return fmt.Sprintf("%s holds %d of %d %s, and may be about to get %s",
+		where, voters(v.of, v.seen), v.of.Voters, voice(v.of), q.names((v.may & v.of.Counts).Minus(v.seen)))
 }
 
 func (q *question) names(s quorum.Set) string {
@@ -115,13 +138,13 @@ func (q *question) names(s quorum.Set) string {
 }
 
 func (q *question) heldMessage() string {
-	var reasons []string
+	in := map[string]struct{}{}
 	for _, s := range q.spots {
-		if s.verdict.state == waiting && !slices.Contains(reasons, s.verdict.reason) {
-			reasons = append(reasons, s.verdict.reason)
+		if s.verdict.state == waiting {
+			in[q.why(s.verdict)] = struct{}{}
 		}
 	}
-	slices.Sort(reasons)
+	reasons := slices.Sorted(maps.Keys(in))
 	if more := len(reasons) - 4; more > 0 {
 		reasons = append(reasons[:4], fmt.Sprintf("and %d more like these", more))
 	}
