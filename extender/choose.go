@@ -30,6 +30,7 @@ func (q *question) answer(given []string) Answer {
 	case len(q.refused[unknownNode]) > 0:
 		return q.unseen()
 	}
+	q.hopeless = true
 	return Answer{Outcome: Impossible, Refused: q.refusals(nil)}
 }
 

@@ -13,6 +13,8 @@ type Nodes interface {
 	Domain(node string, l membership.Level) (membership.Domain, bool)
 	// Domains of a level, with how many nodes each has.
 	Domains(l membership.Level) iter.Seq2[membership.Domain, int]
+	// Reachable is how many domains of a level voters of the judgement may be placed in.
+	Reachable(e *membership.Ensemble, j *membership.Judgement, l membership.Level) int
 	// Labels of a node, to be read only; false where it is not known.
 	Labels(node string) (map[string]string, bool)
 	// Nested reports whether every domain of inner lies in one of outer.

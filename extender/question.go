@@ -18,7 +18,7 @@ type question struct {
 	verdicts   []map[membership.Domain]verdict
 	spots      []*spot
 	refused    map[string][]string // nodes by reason, where it is not their spot's
-	domains    map[int]int         // how many there are, by level, once asked for
+	hopeless   bool                // no node given is safe: whether any could be is worth telling
 	whys       map[verdict]string  // reasons, once asked for
 	unused     []spot              // made some at a time, for there may be hundreds
 	unnamed    []membership.Domain // room for the domains of those

@@ -90,31 +90,22 @@ func (q *question) absent(j *membership.Judgement, s quorum.Set) string {
 
 // tooFew adds the arithmetic where no placement at all can be safe.
 func (q *question) tooFew(j *membership.Judgement, l int) string {
-	if o := q.e.Object; o != nil && o.Spec.Quorum != nil {
+	if o := q.e.Object; !q.hopeless || o != nil && o.Spec.Quorum != nil {
 		return ""
 	}
 	share := (j.Voters - 1) / 2
-	need, have := (j.Voters+share-1)/share, q.known(l)
+	need, have := (j.Voters+share-1)/share, q.nodes.Reachable(q.e, j, q.e.Levels[l])
 	if have >= need {
 		return ""
 	}
-	return fmt.Sprintf(" (%d voters need at least %d %ss, there are %d)", j.Voters, need, noun(q.e.Levels[l]), have)
-}
-
-// known is how many domains of the level there are.
-func (q *question) known(l int) int {
-	if n, ok := q.domains[l]; ok {
-		return n
-	}
-	n := 0
+	kind, all := noun(q.e.Levels[l]), 0
 	for range q.nodes.Domains(q.e.Levels[l]) {
-		n++
+		all++
 	}
-	if q.domains == nil {
-		q.domains = map[int]int{}
+	if have < all {
+		return fmt.Sprintf(" (%d voters need at least %d %ss, and their pods may use %d of %d)", j.Voters, need, kind, have, all)
 	}
-	q.domains[l] = n
-	return n
+	return fmt.Sprintf(" (%d voters need at least %d %ss, there are %d)", j.Voters, need, kind, have)
 }
 
 // promised says who is expected in a domain.

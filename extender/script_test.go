@@ -17,7 +17,7 @@ import (
 // script is one file of testdata/filter in the making. Its commands:
 //
 //	nodes                 one line per node: NAME LABEL=VALUE...; with count=N each line stands for NAME1 to NAMEN
-//	ensemble voters=N levels=(host,zone,rack<zone,zone?) live=(zk-0,...) weights=(zk-0:2)
+//	ensemble voters=N levels=(host,zone,rack<zone,zone?) live=(zk-0,...) weights=(zk-0:2) only=(a,b), the zones of an affinity
 //	pods                  one line per pod: NAME [on NODE] [terminating|gated|observer|nominated NODE]; others stay
 //	volume pod=P LABEL=V  the member's volume leaves it the nodes with this label
 //	ask pod=P nodes=(...) Filter; all nodes where none are named, those of zone=Z; times=N tells the last answer of so many
@@ -117,7 +117,7 @@ func list(d *datadriven.TestData, name string) []string {
 func (s *script) ensemble(t *testing.T, d *datadriven.TestData) {
 	t.Helper()
 	d.ScanArgs(t, "voters", &s.w.voters)
-	s.w.levels, s.w.live, s.w.quorum = nil, nil, nil
+	s.w.levels, s.w.live, s.w.quorum, s.w.only = nil, nil, nil, list(d, "only")
 	for _, word := range list(d, "levels") {
 		s.w.levels = append(s.w.levels, level(word))
 	}

@@ -23,6 +23,7 @@ type world struct {
 	nodes    map[string]map[string]string // labels by name
 	voters   int                          // replicas of the StatefulSet
 	levels   []v1alpha1.TopologyLevel
+	only     []string // the zones that the pods' affinity leaves them; nil: all
 	live     *v1alpha1.EnsembleStatus
 	quorum   *v1alpha1.QuorumSpec
 	pods     map[string]*worldPod
@@ -89,6 +90,9 @@ func (w *world) snapshot() *membership.Snapshot {
 	set.Spec.Replicas = new(int32(w.voters))
 	set.Spec.Template.Labels = map[string]string{"app": "zk"}
 	set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}
+	if w.only != nil {
+		set.Spec.Template.Spec.Affinity = inZones(w.only)
+	}
 	ensemble := &v1alpha1.Ensemble{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "zk", UID: "ensemble"}}
 	ensemble.Spec.Selector = v1alpha1.Selector{MatchLabels: map[string]v1alpha1.LabelValue{"app": "zk"}}
 	ensemble.Spec.Observers = &v1alpha1.Selector{MatchLabels: map[string]v1alpha1.LabelValue{"role": "observer"}}
@@ -130,6 +134,12 @@ func (w *world) pod(name string, p *worldPod) *corev1.Pod {
 		pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "gate"}}
 	}
 	return pod
+}
+
+func inZones(zones []string) *corev1.Affinity {
+	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{
+			{Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: zones}}}}}}}
 }
 
 // liveConfig is the status of an ensemble whose live configuration has these members.

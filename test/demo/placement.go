@@ -159,7 +159,7 @@ func askTheImpossible(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	if err := s.describe(ctx, pod, "quorum"); err != nil {
+	if err := s.describe(ctx, pod, "need at least 3 zones"); err != nil {
 		return err
 	}
 	return s.cluster.remove(ctx, name)
