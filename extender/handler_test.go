@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -256,26 +255,6 @@ func TestBadQuestions(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("GET /filter: got %s, want 405", resp.Status)
-	}
-}
-
-// A scheduler that hangs up in the middle of its question costs nothing.
-func TestCutConnections(t *testing.T) {
-	w := threeZones()
-	server, _ := serve(t, w)
-	for range 20 {
-		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(c, "POST /filter HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{\"Pod\":"); err != nil {
-			t.Fatal(err)
-		}
-		c.Close()
-	}
-	status, body := post(t, server.URL+"/filter", encode(t, askFor(w, "zk-0", "b1")))
-	if status != http.StatusOK || !strings.Contains(body, `"NodeNames":["b1"]`) {
-		t.Errorf("after cut connections: got %d %s", status, body)
 	}
 }
 

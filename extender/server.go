@@ -24,6 +24,9 @@ type ServerConfig struct {
 	TLS TLSFiles
 	// MaxBody bounds a question in bytes. Default DefaultMaxBody.
 	MaxBody int64
+	// Timeout is how long a question may take to arrive, and an answer to leave.
+	// Default 30 s.
+	Timeout time.Duration
 	// Registry gets the metrics and is served at /metrics. Default: one of its own.
 	Registry *prometheus.Registry
 	// Grace is for how long requests may finish after the end. Default 5 s.
@@ -45,6 +48,9 @@ func NewServer(c ServerConfig) (*Server, error) {
 	}
 	if c.Grace <= 0 {
 		c.Grace = 5 * time.Second
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = 30 * time.Second
 	}
 	h := newHandler(c.Placer, newMetrics(c.Registry, c.Placer), c.MaxBody)
 	h.mux.Handle("GET /metrics", promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{}))
@@ -69,7 +75,7 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 func (s *Server) Run(ctx context.Context) error {
 	server := &http.Server{
 		Handler: s.handler, BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		ReadHeaderTimeout: min(5*time.Second, s.config.Timeout), ReadTimeout: s.config.Timeout, WriteTimeout: s.config.Timeout, IdleTimeout: 2 * time.Minute,
 	}
 	klog.FromContext(ctx).Info("Serving the scheduler", "address", s.Addr().String(), "tls", s.config.TLS.CertFile != "")
 	served := make(chan error, 1)

@@ -9,11 +9,14 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -87,20 +90,11 @@ func serial(ctx context.Context, url string, c *tls.Config) (int64, error) {
 	return resp.TLS.PeerCertificates[0].SerialNumber.Int64(), nil
 }
 
-// Clients must bear a certificate by the CA, and files that change take effect
-// without a restart; what does not fit together yet does not.
-func TestMutualTLS(t *testing.T) {
-	ca, dir := newAuthority(t), t.TempDir()
-	files := TLSFiles{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"), ClientCAFile: filepath.Join(dir, "ca.crt")}
-	ca.issue(t, files.CertFile, files.KeyFile, 7)
-	write(t, files.ClientCAFile, ca.pem)
-	ca.issue(t, filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key"), 9)
-	client, err := tls.LoadX509KeyPair(filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := threeZones()
-	server, err := NewServer(ServerConfig{Placer: startPlacer(t, &known{}, w, nil), BindAddress: "127.0.0.1:0", TLS: files})
+// startServer serves three zones and says where.
+func startServer(t *testing.T, c ServerConfig) (address string) {
+	t.Helper()
+	c.Placer, c.BindAddress = startPlacer(t, &known{}, threeZones(), nil), "127.0.0.1:0"
+	server, err := NewServer(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +107,22 @@ func TestMutualTLS(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	url := "https://" + server.Addr().String() + "/metrics"
+	return server.Addr().String()
+}
+
+// Clients must bear a certificate by the CA, and files that change take effect
+// without a restart; what does not fit together yet does not.
+func TestMutualTLS(t *testing.T) {
+	ca, dir := newAuthority(t), t.TempDir()
+	files := TLSFiles{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"), ClientCAFile: filepath.Join(dir, "ca.crt")}
+	ca.issue(t, files.CertFile, files.KeyFile, 7)
+	write(t, files.ClientCAFile, ca.pem)
+	ca.issue(t, filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key"), 9)
+	client, err := tls.LoadX509KeyPair(filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "https://" + startServer(t, ServerConfig{TLS: files}) + "/metrics"
 	trust := x509.NewCertPool()
 	trust.AddCert(ca.cert)
 	if _, err := serial(t.Context(), url, &tls.Config{RootCAs: trust}); err == nil {
@@ -132,6 +141,78 @@ func TestMutualTLS(t *testing.T) {
 		n, err := serial(t.Context(), url, known)
 		return err == nil && n == 8
 	})
+}
+
+// Another client CA takes effect without a restart, for and against.
+func TestClientCAReload(t *testing.T) {
+	old, next, dir := newAuthority(t), newAuthority(t), t.TempDir()
+	files := TLSFiles{CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"), ClientCAFile: filepath.Join(dir, "ca.crt")}
+	old.issue(t, files.CertFile, files.KeyFile, 7)
+	write(t, files.ClientCAFile, old.pem)
+	trust := x509.NewCertPool()
+	trust.AddCert(old.cert)
+	client := func(a *authority) *tls.Config {
+		certFile, keyFile := filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key")
+		a.issue(t, certFile, keyFile, 9)
+		cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Sent whatever the server asks for, so that it is the server that refuses.
+		return &tls.Config{RootCAs: trust, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }}
+	}
+	before, after := client(old), client(next)
+	url := "https://" + startServer(t, ServerConfig{TLS: files}) + "/metrics"
+	served := func(c *tls.Config) bool {
+		_, err := serial(t.Context(), url, c)
+		return err == nil
+	}
+	if !served(before) || served(after) {
+		t.Fatal("want the client of the first CA served, and the other one not")
+	}
+	write(t, files.ClientCAFile, []byte("half written"))
+	if !served(before) {
+		t.Error("with a broken client CA the client of the last good one is not served")
+	}
+	write(t, files.ClientCAFile, next.pem)
+	await(t, func() bool { return served(after) })
+	if served(before) {
+		t.Error("the client of the first CA is served still")
+	}
+}
+
+// A scheduler that hangs up in the middle of its question costs nothing, nor does one
+// that is gone without a word.
+func TestCutConnections(t *testing.T) {
+	address := startServer(t, ServerConfig{Timeout: 3 * time.Second})
+	await(t, func() bool { return connections() == 0 }) // those of other tests
+	var cut []net.Conn
+	for range 20 {
+		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if _, err := io.WriteString(c, "POST /filter HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{\"Pod\":"); err != nil {
+			t.Fatal(err)
+		}
+		cut = append(cut, c)
+	}
+	await(t, func() bool { return connections() >= len(cut) })
+	for _, c := range cut[1:] { // the first one says nothing more
+		c.Close()
+	}
+	await(t, func() bool { return connections() == 0 })
+	status, body := post(t, "http://"+address+"/filter", encode(t, askFor(threeZones(), "zk-0", "b1")))
+	if status != http.StatusOK || !strings.Contains(body, `"NodeNames":["b1"]`) {
+		t.Errorf("after cut connections: got %d %s", status, body)
+	}
+}
+
+// connections is how many goroutines work for connections of any server here.
+func connections() int {
+	buf := make([]byte, 1<<20)
+	return strings.Count(string(buf[:runtime.Stack(buf, true)]), "created by net/http.(*Server).Serve")
 }
 
 func TestServerRefusesToStart(t *testing.T) {
