@@ -120,6 +120,7 @@ func TestHistoriesCatch(t *testing.T) {
 		"naive":          {func() decider { return naive{} }, "unsafe", 20},
 		"refusing":       {func() decider { return refusing{} }, "stuck", 20},
 		"declared alone": {func() decider { return declaredAlone{NewLedger(Timing{})} }, "unsafe", 20},
+		"spread":         {newSpread, "unsafe", 20},
 		"never poking":   {func() decider { return neverPoking{NewLedger(Timing{})} }, "stuck", 80},
 	} {
 		caught, runs := 0, uint64(0)
