@@ -193,3 +193,13 @@ func same(next, before *v1alpha1.EnsembleStatus) bool {
 	}
 	return apiequality.Semantic.DeepEqual(own(next), own(before))
 }
+
+// infeasible is why no placement is safe, where that has just become known: the
+// condition of before, which is kept in the status, did not say so.
+func infeasible(before, after []metav1.Condition) string {
+	c := meta.FindStatusCondition(after, v1alpha1.ConditionPlacementFeasible)
+	if c == nil || c.Status != metav1.ConditionFalse || meta.IsStatusConditionFalse(before, c.Type) {
+		return ""
+	}
+	return c.Message
+}

@@ -279,6 +279,9 @@ func (r *Reconciler) write(ctx context.Context, e *v1alpha1.Ensemble, pods []cor
 	if err := r.apply(ctx, e, &next); err != nil {
 		return true, err
 	}
+	if why := infeasible(e.Status.Conditions, next.Conditions); why != "" {
+		r.event(e, corev1.EventTypeWarning, "PlacementInfeasible", "Examine", "%s", why)
+	}
 	rhythm.written = time.Now()
 	r.metrics.writes.Inc()
 	return true, nil
