@@ -27,7 +27,7 @@ func (q *question) answer(given []string) Answer {
 		return Answer{Outcome: Held, Message: q.heldMessage()}
 	case q.c.Sampled && q.openElsewhere():
 		return Answer{Outcome: Outside, Message: q.outsideMessage(len(given))}
-	case len(q.refused[unknownNode]) > 0:
+	case q.refused[unknownNode] != nil:
 		return q.unseen()
 	}
 	q.hopeless = true
@@ -144,10 +144,10 @@ func (q *question) refusals(chosen []*spot) []Refusal {
 		if s.chosen || len(s.nodes) == 0 {
 			continue
 		}
-		var reason string
+		cause, reason := Elsewhere, elsewhere
 		if s.verdict.state < open {
-			reason = q.why(s.verdict)
-		} else if reason = elsewhere; reason == "" {
+			cause, reason = s.verdict.cause(), q.why(s.verdict)
+		} else if elsewhere == "" {
 			elsewhere = q.elsewhere(chosen)
 			reason = elsewhere
 		}
@@ -155,12 +155,12 @@ func (q *question) refusals(chosen []*spot) []Refusal {
 		if !known {
 			i = len(list)
 			at[reason] = i
-			list = append(list, Refusal{Reason: reason})
+			list = append(list, Refusal{Cause: cause, Reason: reason})
 		}
 		list[i].Nodes = append(list[i].Nodes, s.nodes...)
 	}
 	for _, reason := range slices.Sorted(maps.Keys(q.refused)) {
-		list = append(list, Refusal{reason, q.refused[reason]})
+		list = append(list, *q.refused[reason])
 	}
 	return list
 }

@@ -49,8 +49,27 @@ type Answer struct {
 
 // Refusal is the nodes that are refused for one reason.
 type Refusal struct {
-	Reason string
+	Cause  Cause
+	Reason string // in words
 	Nodes  []string
+}
+
+// Cause is what kind of reason nodes are refused for.
+type Cause uint8
+
+// The causes.
+const (
+	Fatal      Cause = iota // the domain would hold voters that the quorum can't do without
+	Promised                // so it would by what siblings were promised
+	Unlabelled              // its domain is not known
+	Unseen                  // the node is not known, yet
+	Elsewhere               // it is as safe, and another one was chosen
+	Orphaned                // no Ensemble selects the pod
+)
+
+// String is the cause as a label of metrics, in the words of outcomes.
+func (c Cause) String() string {
+	return [...]string{"fatal", "held", "unlabelled", "unknown", "elsewhere", "orphan"}[c]
 }
 
 // Reasons is why nodes are refused, by node.

@@ -64,6 +64,7 @@ func (h *Handler) filter(w http.ResponseWriter, r *http.Request) {
 	a := h.placer.Filter(r.Context(), args.Pod, names)
 	h.log(r.Context(), args.Pod, names, a)
 	h.send(w, encodeFilter(args, &a))
+	h.metrics.filtered(&a, len(names))
 	h.metrics.answered(FilterVerb, a.Outcome.String(), time.Since(start))
 }
 

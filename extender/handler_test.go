@@ -150,6 +150,8 @@ func encode(t *testing.T, v any) []byte {
 func TestFilterOverHTTP(t *testing.T) {
 	w := threeZones()
 	w.addNode("x", map[string]string{"zone": ""})
+	w.addNode("d1", map[string]string{"zone": "d"})
+	w.pods["zk-3"] = &worldPod{uid: "zk-3", node: "d1"}
 	server, h := serve(t, w)
 	full := askFor(w, "zk-1")
 	full.NodeNames, full.Nodes = nil, &corev1.NodeList{}
@@ -173,6 +175,9 @@ func TestFilterOverHTTP(t *testing.T) {
 		{"no node is still a list", askFor(w, "zk-2", "x"), extenderv1.ExtenderFilterResult{
 			NodeNames:                  &[]string{},
 			FailedAndUnresolvableNodes: extenderv1.FailedNodesMap{"x": "the node lacks the label topology.kubernetes.io/zone, which the ensemble's topology names"}}},
+		{"what does not pass is refused for good", askFor(w, "zk-2", "d1"), extenderv1.ExtenderFilterResult{
+			NodeNames:                  &[]string{},
+			FailedAndUnresolvableNodes: extenderv1.FailedNodesMap{"d1": "zone d already holds 1 of 3 voters; a second would lose quorum with the zone"}}},
 		{"a node that is not seen yet passes, too", askFor(w, "zk-2", "x", "y"), extenderv1.ExtenderFilterResult{
 			Error: "quorate: quorate has not seen node y yet, and no other node that the scheduler offered is safe; this passes"}},
 	} {
@@ -189,11 +194,23 @@ func TestFilterOverHTTP(t *testing.T) {
 # HELP quorate_extender_answers_total Answers to the scheduler, by verb and outcome.
 # TYPE quorate_extender_answers_total counter
 quorate_extender_answers_total{outcome="held",verb="filter"} 1
-quorate_extender_answers_total{outcome="impossible",verb="filter"} 1
+quorate_extender_answers_total{outcome="impossible",verb="filter"} 2
 quorate_extender_answers_total{outcome="placed",verb="filter"} 2
 quorate_extender_answers_total{outcome="unknown",verb="filter"} 1
 `
 	if err := testutil.CollectAndCompare(h.metrics.answers, strings.NewReader(want)); err != nil {
+		t.Error(err)
+	}
+	refused := `
+# HELP quorate_extender_refused_nodes_total Nodes that a pod was not sent to, by reason; of a temporary answer, all nodes by its outcome.
+# TYPE quorate_extender_refused_nodes_total counter
+quorate_extender_refused_nodes_total{reason="elsewhere"} 2
+quorate_extender_refused_nodes_total{reason="fatal"} 1
+quorate_extender_refused_nodes_total{reason="held"} 2
+quorate_extender_refused_nodes_total{reason="unknown"} 2
+quorate_extender_refused_nodes_total{reason="unlabelled"} 1
+`
+	if err := testutil.CollectAndCompare(h.metrics.refused, strings.NewReader(refused)); err != nil {
 		t.Error(err)
 	}
 	holds := `

@@ -10,6 +10,7 @@ import (
 type metrics struct {
 	answers *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
+	refused *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, p *Placer) *metrics {
@@ -21,11 +22,14 @@ func newMetrics(reg prometheus.Registerer, p *Placer) *metrics {
 			Name: "quorate_extender_answer_seconds", Help: "Time from a question read to its answer written, by verb.",
 			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 14),
 		}, []string{"verb"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "quorate_extender_refused_nodes_total", Help: "Nodes that a pod was not sent to, by reason; of a temporary answer, all nodes by its outcome.",
+		}, []string{"reason"}),
 	}
 	if reg == nil {
 		return m
 	}
-	reg.MustRegister(m.answers, m.seconds, holdsOf(p))
+	reg.MustRegister(m.answers, m.seconds, m.refused, holdsOf(p))
 	return m
 }
 
@@ -39,6 +43,17 @@ func (m *metrics) answered(verb, outcome string, d time.Duration) {
 	m.answers.WithLabelValues(verb, outcome).Inc()
 	if d > 0 {
 		m.seconds.WithLabelValues(verb).Observe(d.Seconds())
+	}
+}
+
+// filtered counts the nodes of those given that the answer refuses.
+func (m *metrics) filtered(a *Answer, given int) {
+	if a.Outcome.Temporary() {
+		m.refused.WithLabelValues(a.Outcome.String()).Add(float64(given))
+		return
+	}
+	for _, r := range a.Refused {
+		m.refused.WithLabelValues(r.Cause.String()).Add(float64(len(r.Nodes)))
 	}
 }
 

@@ -145,7 +145,7 @@ func orphan(now time.Time, pod *corev1.Pod, given []string) Answer {
 	if now.Sub(pod.CreationTimestamp.Time) < unknownGrace {
 		return Answer{Outcome: Unknown, Message: "no Ensemble selects this pod yet; this passes if one is on its way"}
 	}
-	return Answer{Outcome: Impossible, Refused: []Refusal{{Nodes: given, Reason: "the pod requests " + v1alpha1.VoterResource +
+	return Answer{Outcome: Impossible, Refused: []Refusal{{Cause: Orphaned, Nodes: given, Reason: "the pod requests " + v1alpha1.VoterResource +
 		", but no Ensemble in its namespace selects it: create one, or remove the request"}}}
 }
 

@@ -98,7 +98,7 @@ func TestOrphans(t *testing.T) {
 	}
 	pod.CreationTimestamp = metav1.Time{Time: settled.Add(-time.Hour)}
 	a := p.Filter(t.Context(), pod, []string{"a1"})
-	if a.Outcome != Impossible || !strings.Contains(a.Reasons()["a1"], "no Ensemble in its namespace selects it") {
+	if a.Outcome != Impossible || a.Refused[0].Cause.String() != "orphan" || !strings.Contains(a.Reasons()["a1"], "no Ensemble in its namespace selects it") {
 		t.Errorf("an old one: got %v %v", a.Outcome, a.Refused)
 	}
 	p.sweep()

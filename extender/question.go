@@ -17,7 +17,7 @@ type question struct {
 	o          *occupancy
 	verdicts   []map[membership.Domain]verdict
 	spots      []*spot
-	refused    map[string][]string // nodes by reason, where it is not their spot's
+	refused    map[string]*Refusal // by reason, where it is not their spot's
 	hopeless   bool                // no node given is safe: whether any could be is worth telling
 	whys       map[verdict]string  // reasons, once asked for
 	unused     []spot              // made some at a time, for there may be hundreds
@@ -47,6 +47,14 @@ type verdict struct {
 	seen, may quorum.Set
 }
 
+// cause of refusing a domain with this verdict.
+func (v verdict) cause() Cause {
+	if v.state == waiting {
+		return Promised
+	}
+	return Fatal
+}
+
 // free admits every node that is known: the pod counts nowhere. It may land on any
 // of them after it has come to count: when one voter became three, or an observer
 // votes.
@@ -56,7 +64,7 @@ func (q *question) free(given []string) Answer {
 		if _, ok := q.nodes.Labels(n); ok {
 			a.Nodes = append(a.Nodes, n)
 		} else {
-			q.refuseNode(n, unknownNode)
+			q.refuse(n, Unseen, unknownNode)
 		}
 	}
 	if len(a.Nodes) == 0 && len(q.refused) > 0 {
@@ -80,11 +88,16 @@ func (q *question) extent(l membership.Level, nodes []string) Extent {
 	return Extent{Level: l, Domains: slices.Sorted(maps.Keys(in))}
 }
 
-func (q *question) refuseNode(node, reason string) {
+func (q *question) refuse(node string, cause Cause, reason string) {
 	if q.refused == nil {
-		q.refused = map[string][]string{}
+		q.refused = map[string]*Refusal{}
 	}
-	q.refused[reason] = append(q.refused[reason], node)
+	r := q.refused[reason]
+	if r == nil {
+		r = &Refusal{Cause: cause, Reason: reason}
+		q.refused[reason] = r
+	}
+	r.Nodes = append(r.Nodes, node)
 }
 
 // judge gives every spot its verdict: the worst of its domains'.
@@ -116,7 +129,7 @@ func (q *question) within(s *spot) {
 			}
 			d, _ := q.nodes.Domain(n, level)
 			if v := q.domain(l, d, n); v.state < open {
-				q.refuseNode(n, q.why(v))
+				q.refuse(n, v.cause(), q.why(v))
 				return true
 			}
 		}

@@ -143,7 +143,7 @@ func (q *question) heldMessage() string {
 }
 
 func (q *question) unseenMessage() string {
-	nodes := q.refused[unknownNode]
+	nodes := q.refused[unknownNode].Nodes
 	who := "node " + nodes[0]
 	if len(nodes) > 1 {
 		who = fmt.Sprintf("%s and %d more", who, len(nodes)-1)

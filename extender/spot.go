@@ -47,8 +47,13 @@ func (q *question) sort(given []string) {
 	}
 	domains := make([]membership.Domain, len(q.o.top))
 	for i, n := range given {
-		if missing := q.locate(n, domains); missing != "" {
-			q.refuseNode(n, missing)
+		labels, ok := q.nodes.Labels(n)
+		if !ok {
+			q.refuse(n, Unseen, unknownNode)
+			continue
+		}
+		if missing := q.locate(labels, domains); missing != "" {
+			q.refuse(n, Unlabelled, missing)
 			continue
 		}
 		s := everywhere
@@ -103,20 +108,19 @@ func (q *question) byHost() bool {
 	return len(q.o.top) == 1 && q.e.Levels[q.o.top[0]].Key == hostLabel
 }
 
-// locate fills in the domains of the node at the maximal levels, or says what is
-// missing at any hard one: a node whose domain is not known cannot be judged.
-func (q *question) locate(node string, domains []membership.Domain) (missing string) {
-	labels, ok := q.nodes.Labels(node)
-	if !ok {
-		return unknownNode
-	}
+// locate fills in the domains of a node with these labels at the maximal levels, or
+// says what is missing at any hard one: a node whose domain is not known cannot be
+// judged.
+func (q *question) locate(labels map[string]string, domains []membership.Domain) (missing string) {
 	top := 0
 	for l, level := range q.e.Levels {
 		switch {
 		case top < len(domains) && q.o.top[top] == l:
-			if domains[top], ok = level.Of(labels); !ok {
+			d, ok := level.Of(labels)
+			if !ok {
 				return unlabelled(level)
 			}
+			domains[top] = d
 			top++
 		case level.Hard && !level.On(labels):
 			return unlabelled(level)
