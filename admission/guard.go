@@ -80,7 +80,7 @@ func New(c Config) (*Guard, error) {
 	if g.metrics, err = newMetrics(c.Metrics, g.memory, g.now); err != nil {
 		return nil, fmt.Errorf("make guard: %w", err)
 	}
-	g.rounds = newRounds(c.Examiner, g.metrics)
+	g.rounds = newRounds(c.Examiner, g.metrics, g.now)
 	return g, nil
 }
 

@@ -30,6 +30,7 @@ const (
 type rounds struct {
 	examiner Examiner
 	metrics  *metrics
+	now      func() time.Time // for how long they take
 
 	mu      sync.Mutex // guards below
 	waiting map[string]*round
@@ -44,8 +45,8 @@ type round struct {
 	ok    bool // the view is there
 }
 
-func newRounds(ex Examiner, m *metrics) *rounds {
-	return &rounds{examiner: ex, metrics: m, waiting: map[string]*round{}, running: map[types.UID]*round{}}
+func newRounds(ex Examiner, m *metrics, now func() time.Time) *rounds {
+	return &rounds{examiner: ex, metrics: m, now: now, waiting: map[string]*round{}, running: map[types.UID]*round{}}
 }
 
 // examine the pods in a round that begins after the call, and takes half of the time
@@ -100,9 +101,9 @@ func (s *rounds) ask(ctx context.Context, what string, r, before *round, e *v1al
 	ctx, cancel := s.begin(ctx, what, r, e.UID)
 	defer cancel()
 	defer s.end(r, e.UID) // if it panics, too: others wait
-	began := time.Now()
+	began := s.now()
 	r.view = s.examiner.Examine(ctx, e, pods)
-	s.metrics.probes.Observe(time.Since(began).Seconds())
+	s.metrics.probes.Observe(s.now().Sub(began).Seconds())
 	r.ok = true
 }
 

@@ -29,7 +29,7 @@ func newTestRounds(t *testing.T, ex examinerFunc) *rounds {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newRounds(ex, m)
+	return newRounds(ex, m, time.Now)
 }
 
 // state of an ensemble and its one pod.
