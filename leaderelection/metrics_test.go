@@ -2,6 +2,7 @@ package leaderelection_test
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -66,9 +67,7 @@ func TestMetrics(t *testing.T) {
 		check := func(when string, changes map[string]float64) {
 			t.Helper()
 			synctest.Wait()
-			for name, value := range changes {
-				want[name] = value
-			}
+			maps.Copy(want, changes)
 			got := gather(t, reg)
 			for name := range got { // how often a standby looks is told elsewhere
 				if strings.HasPrefix(name, "operation_duration_seconds ") {
