@@ -89,7 +89,7 @@ func (ev *Evidence) causes(targets []int, kept []v1alpha1.Grant) (causes, waitFo
 		case m.Health == probe.Synced:
 			continue
 		case m.Health == probe.NotSynced:
-			cause = m.Name + " is " + or(m.Reason, "not in sync")
+			cause = m.Name + " is " + condition(m.Reason)
 		default:
 			cause = m.Name + " was not heard" + parenthesis(m.Reason)
 		}
@@ -105,6 +105,14 @@ func (ev *Evidence) causes(targets []int, kept []v1alpha1.Grant) (causes, waitFo
 		causes, waitFor = append(causes, what), append(waitFor, "server "+id)
 	}
 	return causes, waitFor
+}
+
+// condition of a member that is not in sync: a state, or a sentence in words of its own.
+func condition(reason string) string {
+	if strings.HasPrefix(reason, "it ") || strings.HasPrefix(reason, "its ") {
+		return "not in sync" + parenthesis(reason)
+	}
+	return or(reason, "not in sync")
 }
 
 func (ev *Evidence) grantedCause(i int, kept []v1alpha1.Grant) string {

@@ -179,6 +179,8 @@ func readMember(w words, ev *Evidence) {
 		m.Health, m.Reason = probe.NotSynced, `resyncing (peer state "following - synchronization")`
 	case w.has("looking"):
 		m.Health, m.Reason = probe.NotSynced, "looking for a leader"
+	case w.has("silent-to-clients"):
+		m.Health, m.Reason = probe.NotSynced, "it says that it is not serving"
 	case w.has("unseen"), w.has("down"):
 		m.Health, m.Reason = probe.Unseen, "no answer in time"
 	}
