@@ -100,6 +100,9 @@ func (s *sealed) Update(ctx context.Context, r resourcelock.LeaderElectionRecord
 
 // seal the Lease, before anything is acquired.
 func (s *sealed) seal(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	if s.isRefusing() {
+		return fmt.Errorf("acquire %s: %w", s.Describe(), ErrTermOver) // without waiting for an answer
+	}
 	if err := s.look(ctx); err != nil {
 		return fmt.Errorf("acquire %s: %w", s.Describe(), err)
 	}

@@ -1,12 +1,15 @@
 package leaderelection_test
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/leaderelection"
@@ -141,6 +144,35 @@ func TestLeaderStepsDownForTheLeasesHolder(t *testing.T) {
 		await(t, time.Minute, "a leader by ZooKeeper", func() bool { return m.h.leader() != "" })
 		if got := m.holder(t); got != leaderelection.Tombstone {
 			t.Errorf("Lease is held by %q, want %q", got, leaderelection.Tombstone)
+		}
+	})
+}
+
+// An elector that has lost the lock must stop its work, and not wait for the API server
+// before it is told so.
+func TestSealedLockAsksNothingAfterALoss(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		l, api := lockOf(t, join(t, tree, newHistory(), "a")), &way{LeasesGetter: leases()}
+		lock := leaderelection.NewSealed(l, api)
+		if _, _, err := lock.Get(t.Context()); !apierrors.IsNotFound(err) {
+			t.Fatal(err)
+		}
+		if err := lock.Create(t.Context(), recordOf(l)); err != nil {
+			t.Fatal(err)
+		}
+		remove(t, tree, election1+"/owner")
+		<-l.Lost()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		before := api.requests.Load()
+		_, _, err := lock.Get(ctx)
+		for _, err := range []error{err, lock.Update(ctx, recordOf(l)), lock.Create(ctx, recordOf(l))} {
+			if !errors.Is(err, leaderelection.ErrTermOver) {
+				t.Errorf("call after the loss: %v, want %v", err, leaderelection.ErrTermOver)
+			}
+		}
+		if got := api.requests.Load() - before; got != 0 {
+			t.Errorf("requests after the loss: got %d, want none", got)
 		}
 	})
 }
