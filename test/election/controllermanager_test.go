@@ -2,8 +2,11 @@ package election
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,8 +34,8 @@ func stores(t *testing.T, plane *lab.ControlPlane) map[string][]string {
 }
 
 // The real kube-controller-manager, which knows nothing of our lock, runs in one of
-// three copies, and in another when the leading wrapper is killed. flock refuses to
-// start a second while anything of the first lives.
+// three copies, and in another whatever happens to the first. flock refuses to start a
+// second while anything of the first lives.
 func TestElectWrapsTheRealControllerManager(t *testing.T) {
 	together(t)
 	binaries := must(lab.Build(t.Context(), io.Discard))(t)
@@ -42,28 +45,78 @@ func TestElectWrapsTheRealControllerManager(t *testing.T) {
 	for name, store := range stores(t, plane) {
 		t.Run(name, func(t *testing.T) {
 			together(t)
-			c := &managers{dir: t.TempDir(), client: client, store: store, command: []string{
+			c := &managers{dir: t.TempDir(), client: client, store: store, copies: map[string]*wrapped{}, command: []string{
 				"flock", "-n", "-E", "99", filepath.Join(t.TempDir(), "lock"),
 				filepath.Join(binaries, "kube-controller-manager"), "--kubeconfig=" + plane.Kubeconfig(),
 				"--leader-elect=false", "--secure-port=0", "--controllers=namespace-controller",
 			}}
 			for _, copyName := range []string{"ann", "bob", "cyd"} {
-				c.start(t, copyName)
+				c.enter(t, copyName, name == "zookeeper")
 			}
-			first := c.leader(t, "")
+			c.leader(t, "")
 			c.wantWorking(t, name+"-first")
-			check(t, c.copies[first].Signal(syscall.SIGKILL))
-			if second := c.leader(t, first); second == first {
-				t.Errorf("leader after %s was killed: got the same", first)
+			c.suffer(t, func(w *wrapped) { check(t, w.process.Signal(syscall.SIGKILL)) })
+			if name == "zookeeper" {
+				c.sufferMore(t)
 			}
-			c.wantWorking(t, name+"-second")
-			for copyName, p := range c.copies {
-				if p.ExitCode() == 99 {
-					t.Errorf("the controller manager of %s met another that ran", copyName)
-				}
-			}
+			c.wantWorking(t, name+"-last")
 		})
 	}
+}
+
+// sufferMore than the death of a wrapper.
+func (c *managers) sufferMore(t *testing.T) {
+	t.Helper()
+	c.suffer(t, func(w *wrapped) { // the controller manager dies
+		await(t, "the controller manager of "+w.name, func() bool { return controllerManager(w.process.Pid()) != 0 })
+		check(t, syscall.Kill(controllerManager(w.process.Pid()), syscall.SIGKILL))
+	})
+	paused := c.suffer(t, func(w *wrapped) { check(t, w.process.Signal(syscall.SIGSTOP)) })
+	check(t, paused.process.Signal(syscall.SIGCONT))
+	cut := c.suffer(t, func(w *wrapped) { check(t, w.links.All((*lab.Link).Drop)) })
+	check(t, cut.links.All((*lab.Link).Restore))
+}
+
+// suffer what is done to the leading copy, await another that leads, and start again
+// what has ended.
+func (c *managers) suffer(t *testing.T, hurt func(*wrapped)) *wrapped {
+	t.Helper()
+	first := c.leader(t, "")
+	hurt(c.copies[first])
+	c.leader(t, first)
+	for name, w := range c.copies {
+		select {
+		case <-w.process.Done():
+			if w.process.ExitCode() == 99 {
+				t.Errorf("the controller manager of %s met another that ran", name)
+			}
+			c.start(t, w)
+		default:
+		}
+	}
+	return c.copies[first]
+}
+
+// controllerManager that descends from a process, by whatever thread; 0 if there is
+// none.
+func controllerManager(of int) int {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", of))
+	for _, list := range lists {
+		children, _ := os.ReadFile(list) // none where the process has ended
+		for child := range strings.FieldsSeq(string(children)) {
+			pid, err := strconv.Atoi(child)
+			if err != nil {
+				continue
+			}
+			if name, _ := os.ReadFile("/proc/" + child + "/comm"); strings.HasPrefix(string(name), "kube-controller") {
+				return pid
+			}
+			if found := controllerManager(pid); found != 0 {
+				return found
+			}
+		}
+	}
+	return 0
 }
 
 // managers are wrapped controller managers.
@@ -71,20 +124,31 @@ type managers struct {
 	dir            string
 	client         *kubernetes.Clientset
 	store, command []string
-	copies         map[string]*lab.Process
+	copies         map[string]*wrapped
 }
 
-func (c *managers) start(t *testing.T, name string) {
+// enter a copy, with links of its own to ZooKeeper if that is the store.
+func (c *managers) enter(t *testing.T, name string, linked bool) {
 	t.Helper()
-	args := append([]string{"elect", "--identity=" + name, "--leader-elect-resource-name=manager"}, c.store...)
-	p := must(lab.StartProcess(t.Context(), lab.ProcessConfig{
-		Name: name, Path: quorate, Args: append(append(args, "--"), c.command...), LogDir: c.dir,
-	}))(t)
-	closeAfter(t, p)
-	if c.copies == nil {
-		c.copies = map[string]*lab.Process{}
+	w := &wrapped{name: name}
+	if linked {
+		w.links = must(lab.LinkClient(t.Context(), sharedEnsemble(t)))(t)
+		closeAfter(t, w.links)
 	}
-	c.copies[name] = p
+	c.copies[name] = w
+	c.start(t, w)
+}
+
+func (c *managers) start(t *testing.T, w *wrapped) {
+	t.Helper()
+	args := append([]string{"elect", "--identity=" + w.name, "--leader-elect-resource-name=manager"}, c.store...)
+	if w.links != nil {
+		args = append(args, "--leader-elect-zookeeper-servers="+w.links.Connect())
+	}
+	w.process = must(lab.StartProcess(t.Context(), lab.ProcessConfig{
+		Name: w.name, Path: quorate, Args: append(append(args, "--"), c.command...), LogDir: c.dir,
+	}))(t)
+	closeAfter(t, w.process)
 }
 
 // leader that quorate leaders names, other than one.
