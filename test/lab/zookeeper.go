@@ -34,6 +34,8 @@ type ZooKeeperConfig struct {
 	Whitelist string
 	// NoAdmin turns the AdminServer off.
 	NoAdmin bool
+	// ReadOnly lets a server without a quorum answer reads to clients that ask for that.
+	ReadOnly bool
 	// SuperPassword makes "super:PASSWORD" the digest credentials of the superuser.
 	SuperPassword string
 	// TLS adds a client port that speaks TLS. Nil: none.

@@ -93,6 +93,9 @@ func (s *Server) Start(ctx context.Context) error {
 		"-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 		"-Dorg.slf4j.simpleLogger.log.org.apache.zookeeper.server.NIOServerCnxn=warn",
 	}
+	if s.config.ReadOnly {
+		args = append(args, "-Dreadonlymode.enabled=true")
+	}
 	if s.config.SuperPassword != "" {
 		args = append(args, "-Dzookeeper.DigestAuthenticationProvider.superDigest="+digest("super", s.config.SuperPassword))
 	}

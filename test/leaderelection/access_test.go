@@ -71,11 +71,12 @@ func newPKI(t *testing.T) pki {
 	return p
 }
 
-// One server, and all the ways in: each gets in, or gets its own clear error.
+// All the ways in: each gets in, or gets its own clear error. At last one of the two
+// servers is killed, and the other is read-only.
 func TestAccess(t *testing.T) {
 	together(t)
 	keys := newPKI(t)
-	e := ensemble(t, lab.ZooKeeperConfig{Voters: 1, TLS: &lab.ZooKeeperTLS{KeyFile: keys.both, TrustFile: keys.certFile, ClientAuth: "need"}})
+	e := ensemble(t, lab.ZooKeeperConfig{Voters: 2, ReadOnly: true, TLS: &lab.ZooKeeperTLS{KeyFile: keys.both, TrustFile: keys.certFile, ClientAuth: "need"}})
 	server := e.Servers()[0]
 	// What is asked for bounds the opening, too; the server grants 20 ticks.
 	base := lock.SessionConfig{Servers: server.Addr(), Timeout: time.Minute, Tick: tick, RenewInterval: tick}
@@ -100,6 +101,10 @@ func TestAccess(t *testing.T) {
 		{name: "no password", cfg: with(func(c *lock.SessionConfig) { c.Root = "/secret" }), is: zookeeper.ErrNoAuth, want: "/secret/sessions"},
 		{name: "unknown scheme", cfg: with(func(c *lock.SessionConfig) { c.Auth = &zookeeper.Auth{Scheme: "nonsense", Credential: []byte("x")} }), is: zookeeper.ErrAuthFailed, want: "authenticate by nonsense"},
 		{name: "mutual TLS", cfg: with(func(c *lock.SessionConfig) { c.Servers, c.TLS, c.Root = server.SecureAddr(), mutual, "/mutual" })},
+		{name: "TLS without a certificate", cfg: with(func(c *lock.SessionConfig) {
+			c.Servers, c.TLS, c.Timeout = server.SecureAddr(), mutual.Clone(), 3*time.Second
+			c.TLS.Certificates = nil
+		}), is: zookeeper.ErrNoServer, want: "tls: bad certificate"},
 		{name: "node of a certificate without it", cfg: with(func(c *lock.SessionConfig) { c.Root = "/mutual" }), is: zookeeper.ErrNoAuth, want: "/mutual/sessions"},
 		{name: "wrong server name", cfg: with(func(c *lock.SessionConfig) {
 			c.Servers, c.TLS, c.Timeout = server.SecureAddr(), mutual.Clone(), 5*time.Second
@@ -139,6 +144,23 @@ func TestAccess(t *testing.T) {
 			t.Errorf("a bare elector's defaults fit into 10 s: %v", err)
 		}
 	})
+	t.Run("read-only server", func(t *testing.T) {
+		wantReadOnly(t, server, e.Servers()[1], with(func(c *lock.SessionConfig) { c.Timeout = 5 * time.Second }))
+	})
+}
+
+// wantReadOnly of a server that has lost its quorum, and says so when it is asked.
+func wantReadOnly(t *testing.T, server, other *lab.Server, cfg lock.SessionConfig) {
+	if err := other.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the read-only mode", func() bool {
+		mode, _ := server.Mode(t.Context())
+		return mode == "read-only"
+	})
+	if s, err := lock.Dial(t.Context(), cfg); !errors.Is(err, zookeeper.ErrReadOnly) {
+		t.Errorf("got %v, %v, want %v", s, err, zookeeper.ErrReadOnly)
+	}
 }
 
 // tryOut leads once.
