@@ -56,6 +56,7 @@ chaos: deps ## Long fault runs (CHAOS_RUN=REGEXP selects, CHAOS_TIMEOUT bounds)
 
 .PHONY: bench
 bench: deps ## Measure beside peers; writes build/bench.json
+	@go run ./test/setup -only peers
 	@mkdir -p build && rm -f build/bench.json
 	@$(SCRATCH) go test -run '^$$' -bench . -benchmem -p 1 -timeout 60m $${BENCH:-./...}
 	@go run ./test/bench/table build/bench.json

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -23,7 +24,12 @@ const electionTick = 2 * time.Second
 
 func electionEnsemble(b *testing.B) *lab.Ensemble {
 	b.Helper()
-	e, err := lab.StartZooKeeper(b.Context(), lab.ZooKeeperConfig{TickTime: electionTick})
+	return ensembleOf(b, electionTick)
+}
+
+func ensembleOf(b *testing.B, tick time.Duration) *lab.Ensemble {
+	b.Helper()
+	e, err := lab.StartZooKeeper(b.Context(), lab.ZooKeeperConfig{TickTime: tick})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -52,7 +58,8 @@ func electionSession(b *testing.B, e *lab.Ensemble) *leaderelection.Session {
 }
 
 // BenchmarkHandOver of a leader that stops in peace, by client-go's own elector with
-// its default settings: ours beside LeaseLock. The work has stopped first.
+// its default settings: ours beside LeaseLock, and beside Curator's LeaderLatch. The
+// work has stopped first.
 func BenchmarkHandOver(b *testing.B) {
 	e := electionEnsemble(b)
 	cp, err := lab.StartControlPlane(b.Context(), lab.ControlPlaneConfig{})
@@ -61,7 +68,7 @@ func BenchmarkHandOver(b *testing.B) {
 	}
 	defer cp.Close()
 	sessions := []*leaderelection.Session{electionSession(b, e), electionSession(b, e)}
-	ours := handOvers(b, 15, func(i, n int) resourcelock.Interface {
+	ourLock := func(i, n int) resourcelock.Interface {
 		l, err := leaderelection.New(leaderelection.Config{
 			Session: sessions[n%2], Namespace: "bench", Name: fmt.Sprint("x", i), Identity: fmt.Sprint(n), StopsFirst: true,
 		})
@@ -69,33 +76,49 @@ func BenchmarkHandOver(b *testing.B) {
 			b.Fatal(err)
 		}
 		return l
-	})
-	theirs := handOvers(b, 15, func(i, n int) resourcelock.Interface {
+	}
+	const n = 15
+	ours := handOvers(b, n, settled, ourLock)
+	anytime := handOvers(b, 2*n, joinedAnytime, func(i, n int) resourcelock.Interface { return ourLock(1000+i, n) })
+	theirs := handOvers(b, n, settled, func(i, n int) resourcelock.Interface {
 		return &resourcelock.LeaseLock{
 			LeaseMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("x", i)}, Client: cp.Client.CoordinationV1(),
 			LockConfig: resourcelock.ResourceLockConfig{Identity: fmt.Sprint(n)},
 		}
 	})
+	latch := handOversOfLatches(b, e, n)
 	for _, q := range []struct {
 		name string
 		at   int
 	}{{"p50", 50}, {"p90", 90}, {"max", 100}} {
 		Record(b, "graceful hand-over "+q.name, quantile(ours, q.at), "ms", "LeaseLock", quantile(theirs, q.at))
+		Record(b, "graceful hand-over "+q.name, quantile(ours, q.at), "ms", "Curator's LeaderLatch", quantile(latch, q.at))
+		Record(b, "graceful hand-over "+q.name+", the standby joined up to 9 s before, and may sleep", quantile(anytime, q.at), "ms", "LeaseLock", quantile(theirs, q.at))
+	}
+	if ours, theirs := quantile(ours, 50), quantile(theirs, 50); ours*100 > theirs {
+		b.Errorf("graceful hand-over p50: got %.4g ms, want a hundredth of LeaseLock's %.4g ms", ours, theirs)
 	}
 }
+
+// settled is how long the standby is there: longer than a retry period, as standbys are.
+func settled() time.Duration { return 6*time.Second + rand.N(3*time.Second) }
+
+// joinedAnytime is how long it is there if nobody waited for it: it may have been told
+// who leads a moment ago, and sleeps for a retry period or more before it stands in line.
+func joinedAnytime() time.Duration { return rand.N(9 * time.Second) }
 
 func quantile(ms []float64, percent int) float64 {
 	slices.Sort(ms)
 	return ms[(len(ms)-1)*percent/100]
 }
 
-// handOvers measures, in milliseconds, elections of two each, side by side. The
-// standby was there for longer than a retry period, as standbys are.
-func handOvers(b *testing.B, n int, lock func(i, n int) resourcelock.Interface) []float64 {
+// handOvers measures, in milliseconds, elections of two each, side by side. The second
+// joins so long before the first stops.
+func handOvers(b *testing.B, n int, before func() time.Duration, lock func(i, n int) resourcelock.Interface) []float64 {
 	b.Helper()
 	results := make(chan float64, n)
 	for i := range n {
-		go func() { results <- handOver(b, lock(i, 0), lock(i, 1)) }()
+		go func() { results <- handOver(b, before(), lock(i, 0), lock(i, 1)) }()
 	}
 	var out []float64
 	for range n {
@@ -104,7 +127,7 @@ func handOvers(b *testing.B, n int, lock func(i, n int) resourcelock.Interface) 
 	return out
 }
 
-func handOver(b *testing.B, first, second resourcelock.Interface) float64 {
+func handOver(b *testing.B, before time.Duration, first, second resourcelock.Interface) float64 {
 	ctx, stop := context.WithCancel(b.Context())
 	defer stop()
 	begun := make(chan time.Time, 2)
@@ -121,7 +144,7 @@ func handOver(b *testing.B, first, second resourcelock.Interface) float64 {
 	standby, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	go run(standby, second)
-	<-time.After(6*time.Second + time.Duration(rand.IntN(3000))*time.Millisecond)
+	<-time.After(before)
 	stopped := time.Now()
 	stop()
 	return float64((<-begun).Sub(stopped)) / float64(time.Millisecond)
@@ -157,6 +180,9 @@ func BenchmarkAtRest(b *testing.B) {
 	b.Logf("%d locks acquired one after the other in %v", many-1, time.Since(begin))
 	all := writesPerMinute(b, e, rest)
 	heap2, goroutines2 := footprint()
+	if within := 2 * float64(time.Minute/rest); math.Abs(all-one) > within { // one write more or less at each end
+		b.Errorf("quorum writes per minute at rest: got %.4g with 1 lock and %.4g with %d, want the same", one, all, many)
+	}
 	Record(b, "quorum writes per minute at rest, 1000 locks", all, "writes/min", "1 lock", one)
 	Record(b, "quorum writes per minute at rest, 1000 locks", all, "writes/min", "LeaseLock (1000 x 30, by its retry period)", 30*many)
 	Record(b, "heap per held lock, with its elector", float64(heap2-heap)/(many-1)/1024, "KiB", "a ZooKeeper connection of its own", 132)

@@ -30,14 +30,18 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("setup", flag.ContinueOnError)
-	only := flags.String("only", "", `"packages" leaves the control plane out`)
+	only := flags.String("only", "", `"packages" leaves the control plane out, "peers" brings what benchmarks are measured beside`)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *only != "" && *only != "packages" {
-		return fmt.Errorf(`-only %q: it can be "packages"`, *only)
+	switch *only {
+	case "", "packages":
+	case "peers":
+		return installMissing(ctx, thisHost(), peers, out)
+	default:
+		return fmt.Errorf(`-only %q: it can be "packages" or "peers"`, *only)
 	}
-	if err := errors.Join(enoughMemory(), installMissing(ctx, thisHost(), out)); err != nil {
+	if err := errors.Join(enoughMemory(), installMissing(ctx, thisHost(), needs, out)); err != nil {
 		return err
 	}
 	if *only == "packages" {

@@ -27,6 +27,12 @@ var needs = []need{
 	{what: "network namespaces (ip)", pkg: "iproute2", command: "ip"},
 }
 
+// peers are what the benchmarks are measured beside, and nothing else needs.
+var peers = []need{
+	{what: "Curator", pkg: "libcurator-recipes-java", path: "/usr/share/java/curator-recipes.jar"},
+	{what: "BeanShell, which runs a script of Curator's", pkg: "bsh", path: "/usr/share/java/bsh.jar"},
+}
+
 // host is what decides whether packages can be installed.
 type host struct {
 	root    bool
@@ -50,7 +56,7 @@ func present(n need) bool {
 }
 
 // installMissing installs what is not there, or says what it is and how to get it.
-func installMissing(ctx context.Context, h host, out io.Writer) error {
+func installMissing(ctx context.Context, h host, needs []need, out io.Writer) error {
 	var packages, missing []string
 	for _, n := range needs {
 		if !h.present(n) {

@@ -37,7 +37,7 @@ func TestInstallMissing(t *testing.T) {
 					return nil
 				},
 			}
-			err := installMissing(t.Context(), h, io.Discard)
+			err := installMissing(t.Context(), h, needs, io.Discard)
 			if !slices.Equal(installed, c.installs) {
 				t.Errorf("got %v installed, want %v", installed, c.installs)
 			}
