@@ -80,7 +80,7 @@ func makeNode(ctx context.Context, conn Conn, node *zookeeper.Create) error {
 		case err == nil || errors.Is(err, zookeeper.ErrNodeExists):
 			return nil
 		case errors.Is(err, zookeeper.ErrNoAuth):
-			return fmt.Errorf("%w: the session's credentials may not create it: is the password right, and does the node above belong to others?", err)
+			return fmt.Errorf("%w: the session may not create it", err)
 		case !retriable(err) || !pause(ctx, conn):
 			return err
 		}

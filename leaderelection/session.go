@@ -78,6 +78,18 @@ func (c *SessionConfig) complete() error {
 	return errors.Join(errs...)
 }
 
+// whyNot is what may be wrong where a permission is missing. ZooKeeper takes any
+// password, and knows none that is wrong.
+func (c *SessionConfig) whyNot(err error) string {
+	switch {
+	case !errors.Is(err, zookeeper.ErrNoAuth):
+		return ""
+	case c.authenticated():
+		return ": is the password right, and does the node above belong to others?"
+	}
+	return ": it has no credentials"
+}
+
 func (c *SessionConfig) authenticated() bool {
 	return c.Auth != nil || (c.TLS != nil && (len(c.TLS.Certificates) > 0 || c.TLS.GetClientCertificate != nil))
 }
@@ -148,7 +160,7 @@ func (s *Session) open(ctx context.Context) (*life, error) {
 	li, err := newLife(ctx, conn, opened, &s.cfg, s.metrics)
 	if err != nil {
 		_ = conn.Close(ctx)
-		return nil, fmt.Errorf("prepare session: %w", err)
+		return nil, fmt.Errorf("prepare session: %w%s", err, s.cfg.whyNot(err))
 	}
 	if granted := conn.Timeout(); granted != s.cfg.Timeout {
 		s.log.Info("ZooKeeper grants another session timeout than asked for", "asked", s.cfg.Timeout, "granted", granted)

@@ -98,14 +98,14 @@ func TestAccess(t *testing.T) {
 		{name: "open", cfg: base},
 		{name: "digest", cfg: with(func(c *lock.SessionConfig) { c.Auth, c.Root = digest("a:right"), "/secret" })},
 		{name: "wrong password", cfg: with(func(c *lock.SessionConfig) { c.Auth, c.Root = digest("a:wrong"), "/secret" }), is: zookeeper.ErrNoAuth, want: "is the password right"},
-		{name: "no password", cfg: with(func(c *lock.SessionConfig) { c.Root = "/secret" }), is: zookeeper.ErrNoAuth, want: "/secret/sessions"},
+		{name: "no password", cfg: with(func(c *lock.SessionConfig) { c.Root = "/secret" }), is: zookeeper.ErrNoAuth, want: "the session may not create it: it has no credentials"},
 		{name: "unknown scheme", cfg: with(func(c *lock.SessionConfig) { c.Auth = &zookeeper.Auth{Scheme: "nonsense", Credential: []byte("x")} }), is: zookeeper.ErrAuthFailed, want: "authenticate by nonsense"},
 		{name: "mutual TLS", cfg: with(func(c *lock.SessionConfig) { c.Servers, c.TLS, c.Root = server.SecureAddr(), mutual, "/mutual" })},
 		{name: "TLS without a certificate", cfg: with(func(c *lock.SessionConfig) {
 			c.Servers, c.TLS, c.Timeout = server.SecureAddr(), mutual.Clone(), 3*time.Second
 			c.TLS.Certificates = nil
 		}), is: zookeeper.ErrNoServer, want: "tls: bad certificate"},
-		{name: "node of a certificate without it", cfg: with(func(c *lock.SessionConfig) { c.Root = "/mutual" }), is: zookeeper.ErrNoAuth, want: "/mutual/sessions"},
+		{name: "node of a certificate without it", cfg: with(func(c *lock.SessionConfig) { c.Root = "/mutual" }), is: zookeeper.ErrNoAuth, want: "it has no credentials"},
 		{name: "wrong server name", cfg: with(func(c *lock.SessionConfig) {
 			c.Servers, c.TLS, c.Timeout = server.SecureAddr(), mutual.Clone(), 5*time.Second
 			c.TLS.ServerName = "other.lab"
