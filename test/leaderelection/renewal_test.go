@@ -20,18 +20,18 @@ func tell(fault string, runs, violations int) {
 }
 
 // A follower that is cut off from its peers goes on answering its clients' pings and
-// reads for as long as the sync limit, here 10 s, and the session ends after 4 s
+// reads for as long as the sync limit, here 10 s, and the session ends after 6 s
 // behind its back. A lock that trusts what it answers has two owners meanwhile.
 func TestChaosFollowerWithoutPeers(t *testing.T) {
 	together(t)
 	e := ensemble(t, lab.ZooKeeperConfig{PeerLinks: true, SyncLimit: 20})
 	steady, idle := 0, 0
-	for range rounds(1) {
+	for range rounds() {
 		steady += cutOff(t, e, leadSteadily)
 		idle += cutOff(t, e, leadAfterIdling)
 	}
-	tell("follower-without-peers", rounds(1), steady)
-	tell("follower-without-peers-after-an-idle-time", rounds(1), idle)
+	tell("follower-without-peers", rounds(), steady)
+	tell("follower-without-peers-after-an-idle-time", rounds(), idle)
 }
 
 // cutOff a's server from its peers, when a leads, and count the violations.
@@ -100,18 +100,15 @@ func leadAfterIdling(t *testing.T, h *history, at, others string) *lock.Term {
 func TestChaosFollowerStops(t *testing.T) {
 	together(t)
 	e := ensemble(t, lab.ZooKeeperConfig{})
-	for name, c := range map[string]struct {
-		runs int
-		lead func(t *testing.T, h *history, at, others string) *lock.Term
-	}{
-		"follower-stops-after-answering":    {rounds(2), leadSteadily},
-		"follower-stops-after-an-idle-time": {rounds(1), leadAfterIdling},
+	for name, lead := range map[string]func(t *testing.T, h *history, at, others string) *lock.Term{
+		"follower-stops-after-answering":    leadSteadily,
+		"follower-stops-after-an-idle-time": leadAfterIdling,
 	} {
 		violations := 0
-		for range c.runs {
-			violations += stopBehind(t, e, c.lead)
+		for range rounds() {
+			violations += stopBehind(t, e, lead)
 		}
-		tell(name, c.runs, violations)
+		tell(name, rounds(), violations)
 	}
 }
 
