@@ -175,11 +175,21 @@ func (c *cluster) moves(t *testing.T) {
 	c.returns(t, func() { configure(""); heard(3) })
 }
 
-// returns goes back to the Lease, by hand: what is in it keeps away who knows only it.
+// returns goes back to the Lease as docs/leader-election.md says: what is in it keeps
+// everybody away until it is deleted by hand, once nobody leads elsewhere.
 func (c *cluster) returns(t *testing.T, configure func()) {
 	t.Helper()
 	configure()
-	led, _ := c.terms(t)
+	var led []term
+	await(t, "nobody to lead", func(context.Context) error {
+		led, _ = c.terms(t)
+		for _, l := range led {
+			if math.IsInf(l.until, 1) {
+				return fmt.Errorf("%s leads", l.pod)
+			}
+		}
+		return nil
+	})
 	for _, name := range []string{"quorate-status", "quorate-status-store"} {
 		if err := c.Client.CoordinationV1().Leases("quorate-system").Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
