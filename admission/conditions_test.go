@@ -1,6 +1,9 @@
 package admission
 
 import (
+	"bytes"
+	"os"
+	"slices"
 	"testing"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -17,6 +20,9 @@ import (
 	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/cel/environment"
+	"sigs.k8s.io/yaml"
+
+	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
 // asking is a request as the API server holds it against the conditions of a webhook.
@@ -193,6 +199,44 @@ func TestWhatIsAsked(t *testing.T) {
 	} {
 		if got := c.request.asked(t, all[c.webhook], &user.DefaultInfo{Name: "ada", Groups: []string{everybody}}); got != c.want {
 			t.Errorf("%s: got asked=%t, want %t", name, got, c.want)
+		}
+	}
+}
+
+// An Ensemble that can spare no voter is told so when it is applied, and applied.
+func TestWhoIsWarned(t *testing.T) {
+	text, err := os.ReadFile("../deploy/base/crd/warnings.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var policy admissionregistrationv1.ValidatingAdmissionPolicy
+	var binding admissionregistrationv1.ValidatingAdmissionPolicyBinding
+	for i, part := range bytes.Split(text, []byte("\n---\n")) {
+		if err := yaml.UnmarshalStrict(part, []any{&policy, &binding}[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if *policy.Spec.FailurePolicy != admissionregistrationv1.Ignore || binding.Spec.PolicyName != policy.Name ||
+		!slices.Equal(binding.Spec.ValidationActions, []admissionregistrationv1.ValidationAction{admissionregistrationv1.Warn}) {
+		t.Errorf("got the failurePolicy %s and the actions %s of %s", *policy.Spec.FailurePolicy, binding.Spec.ValidationActions, binding.Spec.PolicyName)
+	}
+	for name, c := range map[string]struct {
+		spec v1alpha1.EnsembleSpec
+		warn bool
+	}{
+		"not stated":           {v1alpha1.EnsembleSpec{}, false},
+		"one":                  {v1alpha1.EnsembleSpec{Voters: new(int32(1))}, true},
+		"two":                  {v1alpha1.EnsembleSpec{Voters: new(int32(2))}, true},
+		"three":                {v1alpha1.EnsembleSpec{Voters: new(int32(3))}, false},
+		"three, and one spare": {v1alpha1.EnsembleSpec{Voters: new(int32(3)), Disruption: v1alpha1.DisruptionSpec{Spare: 1}}, true},
+		"five, and one spare":  {v1alpha1.EnsembleSpec{Voters: new(int32(5)), Disruption: v1alpha1.DisruptionSpec{Spare: 1}}, false},
+		"weights are declared": {v1alpha1.EnsembleSpec{Voters: new(int32(2)), Quorum: &v1alpha1.QuorumSpec{}}, false},
+	} {
+		e := &v1alpha1.Ensemble{Spec: c.spec}
+		r := asking{admission.Create, v1alpha1.GroupVersion.WithKind("Ensemble"), "ensembles", "", e, nil}
+		fine := r.asked(t, []admissionregistrationv1.MatchCondition{{Name: "valid", Expression: policy.Spec.Validations[0].Expression}}, &user.DefaultInfo{Name: "ada"})
+		if fine == c.warn {
+			t.Errorf("%s: got warned=%t, want %t", name, !fine, c.warn)
 		}
 	}
 }
