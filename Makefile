@@ -54,6 +54,12 @@ chaos: deps ## Long fault runs (CHAOS_RUN=REGEXP selects, CHAOS_TIMEOUT bounds)
 	@$(SCRATCH) QUORATE_CHAOS=1 go test -count=1 -v -p 1 -timeout $${CHAOS_TIMEOUT:-60m} -run "$${CHAOS_RUN:-.}" \
 		$$(git grep -l QUORATE_CHAOS -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's|^|./|')
 
+.PHONY: fuzz
+fuzz: ## Feed the parsers of answers with garbage, each for FUZZTIME (30s)
+	@for f in $$(grep -oh '^func Fuzz[A-Za-z]*' ensemble/probe/*_test.go | cut -d' ' -f2); do \
+	  echo "== $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-30s} ./ensemble/probe; \
+	done
+
 .PHONY: bench
 bench: deps ## Measure beside peers; writes build/bench.json
 	@go run ./test/setup -only peers

@@ -12,6 +12,10 @@
 // A leader takes tickTime x syncLimit to miss a follower (View.Settle), and counts its
 // followers without naming them (View.Doubt).
 //
+// ZooKeeper 3.8 is tried live, and by answers that running servers gave; what 3.5,
+// 3.6, 3.7, 3.9 and 3.10 answer is made from their sources (testdata/zookeeper says so
+// in each file), and no server of theirs was asked.
+//
 // Three values everywhere: what was not heard is Unseen, neither up nor down, and
 // whatever is garbled, slow, too long, contradictory or too old was not heard. No
 // leader, or two, makes the whole view Unknown.

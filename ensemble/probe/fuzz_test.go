@@ -13,7 +13,7 @@ import (
 func seed(f *testing.F) {
 	files, err := filepath.Glob("testdata/zookeeper/*")
 	if err != nil || len(files) == 0 {
-		f.Fatal("no recorded answers", err)
+		f.Fatal("no answers to begin with", err)
 	}
 	for _, name := range files {
 		text, err := os.ReadFile(name)
