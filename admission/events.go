@@ -11,7 +11,9 @@ import (
 
 // Recorder tells people what happened to an object. An events.EventRecorder of
 // client-go is one. It counts what differs in nothing but the note as one series,
-// which keeps its first note.
+// which keeps its first note: written when it begins, when it is one, each half hour,
+// and when it ends. So a drain that is refused every five seconds costs two writes for
+// as long as the Ensemble stays as it is.
 type Recorder interface {
 	Eventf(regarding, related runtime.Object, eventtype, reason, action, note string, args ...any)
 }

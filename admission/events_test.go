@@ -61,8 +61,14 @@ func TestEventsTellWhatIsTrue(t *testing.T) {
 	if two := awaitEvents(t, client, 1, 2)[0]; two.Note != one.Note {
 		t.Errorf("got the note %q of the series, want %q", two.Note, one.Note)
 	}
+	for range 50 {
+		refuse("zk-0") // is counted, and not written each time
+	}
 	refuse("zk-2")
 	awaitEvents(t, client, 2, 3)
+	if n := writes(client); n != 3 {
+		t.Errorf("got %d writes of 53 refusals, want two of the series and one of the other", n)
+	}
 	lose("zk-2")
 	refuse("zk-0")
 	all := awaitEvents(t, client, 3, 4)
@@ -71,6 +77,15 @@ func TestEventsTellWhatIsTrue(t *testing.T) {
 			t.Errorf("got no note that contains %q: %q", want, notes(all))
 		}
 	}
+}
+
+func writes(client *fake.Clientset) (n int) {
+	for _, a := range client.Actions() {
+		if a.GetVerb() != "list" {
+			n++
+		}
+	}
+	return n
 }
 
 func notes(all []eventsv1.Event) (notes []string) {
