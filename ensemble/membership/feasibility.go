@@ -89,7 +89,9 @@ func impossible(s *Snapshot, e *Ensemble, j *Judgement, l Level) (reason, messag
 
 // Reachable is how many domains of the level some voter of the judgement may be placed
 // in: its selector, affinity, tolerations and volumes allow a node there.
-func (s *Snapshot) Reachable(e *Ensemble, j *Judgement, l Level) int { return len(s.reachable(e, j, l)) }
+func (s *Snapshot) Reachable(e *Ensemble, j *Judgement, l Level) int {
+	return len(s.reachable(e, j, l))
+}
 
 // reachable are the domains of the level that some voter may be placed in.
 func (s *Snapshot) reachable(e *Ensemble, j *Judgement, l Level) []string {
