@@ -8,7 +8,8 @@ import (
 )
 
 // TestRecommendedSettings holds the table in docs/leader-election.md to the
-// arithmetic: each session timeout is long enough, and the bound is what follows.
+// arithmetic: each is accepted, its session timeout is long enough, and the bound is what
+// follows.
 func TestRecommendedSettings(t *testing.T) {
 	page, err := os.ReadFile("../docs/leader-election.md")
 	if err != nil {
@@ -28,7 +29,11 @@ func TestRecommendedSettings(t *testing.T) {
 			}
 		}
 		cfg := Config{LeaseDuration: d[1], RenewDeadline: d[2], RetryPeriod: d[3], StopTime: d[4]}
-		b := budget{timeout: d[7], tick: d[5], interval: d[6], reserve: reserveOf(&cfg, !strings.Contains(cells[0], "bare"))}
+		managed := !strings.Contains(cells[0], "bare")
+		for _, err := range cfg.validateDurations(managed) {
+			t.Errorf("%s: %v", line, err)
+		}
+		b := budget{timeout: d[7], tick: d[5], interval: d[6], reserve: reserveOf(&cfg, managed)}
 		if err := b.check(); err != nil {
 			t.Errorf("%s: %v", line, err)
 		}

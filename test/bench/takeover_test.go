@@ -62,7 +62,7 @@ const ms = time.Millisecond
 
 var settings = []setting{
 	{"bare LeaderElector, 15/10/2 s", true, 15 * time.Second, 10 * time.Second, 2 * time.Second, 2 * time.Second, 2 * time.Second, 22 * time.Second},
-	{"bare LeaderElector, 3/2/0.5 s", true, 3 * time.Second, 2 * time.Second, 500 * ms, 2 * time.Second, 2 * time.Second, 11 * time.Second},
+	{"bare LeaderElector, 3/2/0.5 s", true, 3 * time.Second, 2 * time.Second, 500 * ms, time.Second, 2 * time.Second, 11 * time.Second},
 	{"Run, session of 8 s", false, 15 * time.Second, 10 * time.Second, 2 * time.Second, 2 * time.Second, 2 * time.Second, 8 * time.Second},
 	{"Run, session of 2.5 s", false, 3 * time.Second, 2 * time.Second, 500 * ms, time.Second, 500 * ms, 2500 * ms},
 	{"quorate elect, its defaults", false, 3 * time.Second, 2 * time.Second, 500 * ms, 2 * time.Second, 2 * time.Second, 10 * time.Second},
@@ -177,7 +177,7 @@ func (s setting) stand(ctx context.Context, servers, election, identity string, 
 	}
 	c := leaderelection.Config{
 		Session: session, Namespace: "bench", Name: election, Identity: identity,
-		LeaseDuration: s.lease, RenewDeadline: s.renew, RetryPeriod: s.retry, StopTime: s.stop, StopsFirst: s.bare,
+		LeaseDuration: s.lease, RenewDeadline: s.renew, RetryPeriod: s.retry, StopTime: s.stop,
 	}
 	if !s.bare {
 		return leaderelection.Run(ctx, c, leaderelection.Callbacks{OnStartedLeading: work})
