@@ -28,9 +28,10 @@ func mustBind(t *testing.T, o *oracle, n int) {
 	}
 }
 
-func patchEnsemble(t *testing.T, namespace, name, patch string, subresource ...string) {
+// patchEnsemble zk of the namespace.
+func patchEnsemble(t *testing.T, namespace, patch string, subresource ...string) {
 	t.Helper()
-	err := ensembles.Patch(types.MergePatchType).Namespace(namespace).Resource("ensembles").Name(name).
+	err := ensembles.Patch(types.MergePatchType).Namespace(namespace).Resource("ensembles").Name("zk").
 		SubResource(subresource...).Body([]byte(patch)).Do(t.Context()).Error()
 	if err != nil {
 		t.Fatal(err)
@@ -53,15 +54,15 @@ func TestGrow(t *testing.T) {
 	mustBind(t, o, 1)
 	for size := 3; size <= 7; size += 2 {
 		setVoters(o, &voters, size)
-		patchEnsemble(t, ns, "zk", fmt.Sprintf(`{"spec":{"voters":%d}}`, size))
+		patchEnsemble(t, ns, fmt.Sprintf(`{"spec":{"voters":%d}}`, size))
 		for i := size - 2; i < size; i++ {
 			createPods(t, memberPod(ns, "zk", i))
 			mustBind(t, o, i+1)
 			if size > 3 {
-				patchEnsemble(t, ns, "zk", o.join(i), "status")
+				patchEnsemble(t, ns, o.join(i), "status")
 			}
 		}
-		patchEnsemble(t, ns, "zk", o.join(size), "status")
+		patchEnsemble(t, ns, o.join(size), "status")
 	}
 }
 
@@ -157,7 +158,7 @@ func TestEnsembleChanges(t *testing.T) {
 	createPods(t, memberPod(ns, "zk", 0), memberPod(ns, "zk", 1), memberPod(ns, "zk", 2), memberPod(ns, "zk", 3))
 	mustBind(t, o, 3)
 	awaitReason(t, ns, "4 voters need at least 4 zones, there are 3")
-	patchEnsemble(t, ns, "zk", `{"spec":{"voters":5}}`)
+	patchEnsemble(t, ns, `{"spec":{"voters":5}}`)
 	mustBind(t, o, 4)
 }
 

@@ -21,7 +21,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	schedulerv1 "k8s.io/kube-scheduler/config/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/quorate/quorate/deploy"
@@ -173,7 +172,7 @@ func runScheduler(t *testing.T, process, name, address string, f *faults, lease 
 	config := shippedConfiguration(t)
 	config.Extenders[0].URLPrefix = "http://" + address
 	config.Profiles[0].SchedulerName = &name
-	config.LeaderElection.LeaderElect = ptr.To(lease != nil)
+	config.LeaderElection.LeaderElect = new(lease != nil)
 	if lease != nil {
 		config.LeaderElection.ResourceNamespace, config.LeaderElection.ResourceName = lease.Namespace, lease.Name
 		config.LeaderElection.LeaseDuration = metav1.Duration{Duration: 5 * time.Second}
