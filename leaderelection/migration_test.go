@@ -101,7 +101,7 @@ func (m *mortal) RecordEvent(event string) {
 }
 
 func (m *migration) elect(ctx context.Context, t *testing.T, r *replica, l resourcelock.Interface, dead chan struct{}) {
-	var working sync.WaitGroup
+	working := make(chan struct{}, 1) // holds one while the work goes on
 	for ctx.Err() == nil {
 		e, err := clientgo.NewLeaderElector(clientgo.LeaderElectionConfig{
 			Lock: l, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
@@ -109,8 +109,8 @@ func (m *migration) elect(ctx context.Context, t *testing.T, r *replica, l resou
 			ReleaseOnCancel: r.kind != leaseOnly,
 			Callbacks: clientgo.LeaderCallbacks{
 				OnStartedLeading: func(ctx context.Context) {
-					working.Add(1)
-					defer working.Done()
+					working <- struct{}{}
+					defer func() { <-working }()
 					m.h.mu.Lock()
 					token := int64(len(m.h.tokens) + 1) // Leases have none
 					m.h.mu.Unlock()
@@ -135,7 +135,8 @@ func (m *migration) elect(ctx context.Context, t *testing.T, r *replica, l resou
 			return
 		}
 		e.Run(ctx)
-		working.Wait()
+		working <- struct{}{}
+		<-working
 	}
 }
 
