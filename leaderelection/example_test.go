@@ -122,13 +122,13 @@ func ExampleTerm_Fence() {
 	err := leaderelection.Run(ctx, leaderelection.Config{Session: session, Namespace: "data", Name: "writer", Identity: "pod-0"},
 		leaderelection.Callbacks{OnStartedLeading: func(ctx context.Context) {
 			term = leaderelection.TermFrom(ctx)
-			_, err := client.Multi(ctx, term.Fence(), &zookeeper.Create{Path: "/result"})
+			_, err := client.Multi(ctx, append(term.Fence(), &zookeeper.Create{Path: "/result"})...)
 			fmt.Println("while leading:", err)
 		}})
 	if err != nil {
 		panic(err)
 	}
-	_, err = client.Multi(ctx, term.Fence(), &zookeeper.Create{Path: "/late"})
+	_, err = client.Multi(ctx, append(term.Fence(), &zookeeper.Create{Path: "/late"})...)
 	fmt.Println("afterwards refused:", err != nil)
 	// Output:
 	// while leading: <nil>

@@ -7,11 +7,16 @@ import (
 	"github.com/quorate/quorate/leaderelection/zookeeper"
 )
 
-// Fence returns the operation that makes a ZooKeeper multi of the leader's own fail
-// once another term has begun or could have: it checks the term's claim, which no
-// other term has. The multi may be made through any session.
-func (t *Term) Fence() zookeeper.Op {
-	return &zookeeper.Check{Path: t.lock.layout.claim(t.claim), Version: zookeeper.AnyVersion}
+// Fence returns the operations that make a ZooKeeper multi of the leader's own, which
+// begins with them, fail once another term has begun. They check the term's claim,
+// which no other term has, and that the record is as the term's acquire left it, which
+// the next acquire changes: an administrator who deletes the owner node alone leaves
+// the claim. The multi may be made through any session.
+func (t *Term) Fence() []zookeeper.Op {
+	return []zookeeper.Op{
+		&zookeeper.Check{Path: t.lock.layout.claim(t.claim), Version: zookeeper.AnyVersion},
+		&zookeeper.Check{Path: t.lock.layout.record, Version: t.recordVersion()},
+	}
 }
 
 // FencedTransport is a http.RoundTripper that refuses to send once a term is over,

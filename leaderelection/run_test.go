@@ -157,6 +157,34 @@ func TestAcquireWaitsForAProof(t *testing.T) {
 	})
 }
 
+// A leader whose owner node was deleted, and that does not know it, writes nothing any
+// more once another leads: its claim is there still.
+func TestFenceOfADeletedOwner(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		h := newHistory()
+		first, second := join(t, tree, h, "a"), join(t, tree, h, "b")
+		old, next := lockOf(t, first), lockOf(t, second)
+		acquire(t, old)
+		term := old.Term()
+		first.client().Cut()
+		for _, owner := range nodes(tree, "owner") {
+			if _, err := tree.Do(&zookeeper.Delete{Path: owner, Version: zookeeper.AnyVersion}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		acquire(t, next)
+		if len(nodes(tree, "claim-")) != 2 {
+			t.Fatalf("got the claims %v, want both", nodes(tree, "claim-"))
+		}
+		if _, err := tree.Do(append(term.Fence(), &zookeeper.Create{Path: "/late"})...); err == nil {
+			t.Error("the former leader wrote under its fence while another leads")
+		}
+		if _, err := tree.Do(append(next.Term().Fence(), &zookeeper.Create{Path: "/work"})...); err != nil {
+			t.Errorf("the leader's write: %v", err)
+		}
+	})
+}
+
 // What is written after the loss is refused, by ZooKeeper and by the client.
 func TestFences(t *testing.T) {
 	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
@@ -170,7 +198,7 @@ func TestFences(t *testing.T) {
 			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 		})}}
 		write := func() error {
-			_, err := tree.Do(term.Fence(), &zookeeper.Create{Path: "/work"})
+			_, err := tree.Do(append(term.Fence(), &zookeeper.Create{Path: "/work"})...)
 			if err == nil {
 				_, err = tree.Do(&zookeeper.Delete{Path: "/work", Version: zookeeper.AnyVersion})
 			}

@@ -57,7 +57,7 @@ func (s *fencedStore) write(ctx context.Context, t *leaderelection.Term) error {
 		}
 		s.client = client
 	}
-	_, err := s.client.Multi(ctx, t.Fence(), &zookeeper.Create{Path: fmt.Sprintf("/%s%d-", fencedPrefix, t.Token()), Sequential: true})
+	_, err := s.client.Multi(ctx, append(t.Fence(), &zookeeper.Create{Path: fmt.Sprintf("/%s%d-", fencedPrefix, t.Token()), Sequential: true})...)
 	return err
 }
 
