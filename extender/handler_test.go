@@ -207,6 +207,7 @@ quorate_extender_answers_total{outcome="unknown",verb="filter"} 1
 quorate_extender_refused_nodes_total{reason="elsewhere"} 2
 quorate_extender_refused_nodes_total{reason="fatal"} 1
 quorate_extender_refused_nodes_total{reason="held"} 2
+quorate_extender_refused_nodes_total{reason="orphan"} 0
 quorate_extender_refused_nodes_total{reason="unknown"} 2
 quorate_extender_refused_nodes_total{reason="unlabelled"} 1
 `

@@ -26,6 +26,9 @@ func newMetrics(reg prometheus.Registerer, p *Placer) *metrics {
 			Name: "quorate_extender_refused_nodes_total", Help: "Nodes that a pod was not sent to, by reason; of a temporary answer, all nodes by its outcome.",
 		}, []string{"reason"}),
 	}
+	for c := Fatal; c <= Orphaned; c++ { // shown before the first one is refused
+		m.refused.WithLabelValues(c.String())
+	}
 	if reg == nil {
 		return m
 	}

@@ -180,9 +180,19 @@ func stormOnce(t *testing.T, r *rig, s *sampler, round int) {
 	s.pause(stopped.ID()-1, true)
 	s.restart()
 	faults, stop := context.WithCancel(t.Context())
-	r.budget(t, 0) // refuses the first yes
+	r.budget(t, 0)
+	yeses := r.decided(t, admission.AllowSafe)
 	var chaos errgroup.Group
-	chaos.Go(func() error { return r.moody(faults) })
+	chaos.Go(func() error {
+		// The budget refuses the first yes, whenever that is said.
+		err := lab.Await(t.Context(), 2*time.Minute, "a yes", func(context.Context) error {
+			if r.decided(t, admission.AllowSafe) == yeses {
+				return errors.New("none was said")
+			}
+			return nil
+		})
+		return errors.Join(err, r.moody(faults))
+	})
 	chaos.Go(func() error { return r.failReplicas(faults, round) })
 	chaos.Go(func() error { _ = wait(faults, 10*time.Second); return stopped.Resume() })
 	chaos.Go(func() error { _ = wait(faults, 15*time.Second); stop(); return nil })
