@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -96,14 +97,41 @@ func (c *cluster) take(t *testing.T, mapper meta.RESTMapper, block string) error
 	}
 }
 
-// scraped: every metric that an alert or a page names is served, to those alone who
-// may read it.
+// scraped: every metric of the guard and the status controller that an alert or a page
+// names is served, to those alone who may read it.
 func (c *cluster) scraped(t *testing.T) {
+	t.Helper()
+	rules := c.alertRules(t)
+	named := c.metricsNamed(t, rules)
+	maps.DeleteFunc(named, func(name string, _ []string) bool { return ofExtender(name) })
+	if len(named) < 7 {
+		t.Errorf("metrics named: got %v, want those of all alerts", named)
+	}
+	await(t, "the metrics that are named", func(ctx context.Context) error {
+		var urls []string
+		for _, pod := range c.replicas(t) {
+			urls = append(urls, "https://"+c.at(pod))
+		}
+		return c.served(ctx, named, urls...)
+	})
+	c.scrapers(t)
+	c.alerts(t, rules)
+}
+
+func (c *cluster) alertRules(t *testing.T) []byte {
 	t.Helper()
 	rules, err := os.ReadFile(filepath.Join(c.repo, "deploy/components/monitoring/prometheusrule.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return rules
+}
+
+func ofExtender(metric string) bool { return strings.HasPrefix(metric, "quorate_extender_") }
+
+// metricsNamed by the alerts and the pages, and where.
+func (c *cluster) metricsNamed(t *testing.T, rules []byte) map[string][]string {
+	t.Helper()
 	named := map[string][]string{}
 	for _, name := range metricName.FindAllString(string(rules), -1) {
 		named[name] = append(named[name], "the alerts")
@@ -113,31 +141,29 @@ func (c *cluster) scraped(t *testing.T) {
 			named[name] = append(named[name], page)
 		}
 	}
-	if len(named) < 7 {
-		t.Errorf("metrics named: got %v, want those of all alerts", named)
+	return named
+}
+
+// served fails for a metric that none of them serves.
+func (c *cluster) served(ctx context.Context, named map[string][]string, urls ...string) error {
+	served := map[string]bool{}
+	for _, url := range urls {
+		body, err := scrape(ctx, url, c.RESTConfig().BearerToken)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(body) {
+			if end := strings.IndexAny(line, "{ "); end > 0 {
+				served[line[:end]] = true
+			}
+		}
 	}
-	await(t, "the metrics that are named", func(ctx context.Context) error {
-		served := map[string]bool{}
-		for _, pod := range c.replicas(t) {
-			body, err := scrape(ctx, "https://"+c.at(pod), c.RESTConfig().BearerToken)
-			if err != nil {
-				return err
-			}
-			for line := range strings.Lines(body) {
-				if end := strings.IndexAny(line, "{ "); end > 0 {
-					served[line[:end]] = true
-				}
-			}
+	for name, by := range named {
+		if !served[name] {
+			return fmt.Errorf("nobody serves %s, which is in %v", name, by)
 		}
-		for name, by := range named {
-			if !served[name] {
-				return fmt.Errorf("nobody serves %s, which is in %v", name, by)
-			}
-		}
-		return nil
-	})
-	c.scrapers(t)
-	c.alerts(t, rules)
+	}
+	return nil
 }
 
 // scrapers: the metrics are for those alone whom the shipped ClusterRole is bound to.
