@@ -8,6 +8,8 @@
 // then the list of its pods and a probe of each; the yes is written into
 // Ensemble.status by compare-and-swap before it is said. So no yes rests on
 // evidence older than the latest grant, however many replicas judge.
+// Requests that read the same share a round of probes, which begins after all of them
+// have asked (rounds.go).
 //
 // A grant counts as gone from the moment it is written until the same server is
 // seen synced in a new process, until it is seen unused, or until the server left
