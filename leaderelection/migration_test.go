@@ -40,12 +40,14 @@ type migration struct {
 	leases coordinationv1client.LeasesGetter
 	h      *history
 	n      int
+	cut    bool // whoever starts has no way to the API server
 }
 
 func (m *migration) start(t *testing.T, kind string) *replica {
 	t.Helper()
 	m.n++
 	r := &replica{kind: kind, api: &way{LeasesGetter: m.leases}}
+	r.api.cut.Store(m.cut)
 	name := fmt.Sprintf("%s-%d", kind, m.n)
 	var l resourcelock.Interface
 	if kind == leaseOnly {

@@ -94,8 +94,8 @@ func TestSealedLockWithoutTheAPIServer(t *testing.T) {
 		if got := m.h.leader(); got != standby.name {
 			t.Errorf("leader when the former one has released: got %q, want %q", got, standby.name)
 		}
+		m.cut = true
 		newcomer := m.start(t, zkOnly)
-		newcomer.api.cut.Store(true)
 		pass(time.Minute)
 		standby.stop()
 		pass(time.Minute)
