@@ -116,12 +116,21 @@ func (ev *Evidence) remaining(targets []int) []int {
 // allDown reports whether no process of the targets runs, so that losing them
 // loses nothing. Who runs but does not serve may be the one that is about to.
 func (ev *Evidence) allDown(targets []int) bool {
-	for _, i := range targets {
-		if ev.Pods[i].Running || ev.View.Synced.Has(i) {
-			return false
-		}
-	}
-	return true
+	return ev.toldDown(targets) && !ev.mayBeCounted(targets)
+}
+
+// toldDown is what the targets' pods say.
+func (ev *Evidence) toldDown(targets []int) bool {
+	return !slices.ContainsFunc(targets, func(i int) bool { return ev.Pods[i].Running || ev.View.Synced.Has(i) })
+}
+
+// mayBeCounted reports whether the leader counts one of the targets as a follower,
+// whatever their pods' status says: a kubelet tells it late. Where it may be another
+// that was not heard, the benefit of the doubt ends with the settle time.
+func (ev *Evidence) mayBeCounted(targets []int) bool {
+	v := &ev.View
+	others := v.Voters().Minus(v.Synced | ev.loss(targets)).Len()
+	return v.Beyond() > others || v.Beyond() > 0 && !v.Settled
 }
 
 // quorumLost reports whether no quorum serves, however the unseen members are. An

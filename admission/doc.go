@@ -26,7 +26,8 @@
 //
 // Not promised: kubelet's own evictions, failures of nodes, whoever is exempt,
 // restores of etcd, a change of the ensemble's membership between a yes and the
-// pod's end, and a pod made a member (by its labels, or by an edited selector)
-// while an earlier yes for it is still on its way. A replica that dies in
+// pod's end, a pod made a member (by its labels, or by an edited selector)
+// while an earlier yes for it is still on its way, and one whose labels were taken
+// away: whoever the selector does not match is nobody's member. A replica that dies in
 // mid-request makes the API server answer 500: bounded, never unsafe.
 package admission

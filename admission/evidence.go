@@ -133,12 +133,18 @@ func (ev *Evidence) leaving() quorum.Set {
 }
 
 // votes reports whether losing the member may lose a vote. What the live
-// configuration says counts; without one, what the spec says.
+// configuration says counts; without one, what the spec says. One that does not settle
+// everything may still tell who votes, but not who does not.
 func (ev *Evidence) votes(i int) bool {
-	if !ev.View.Live || !ev.View.Known {
+	v := &ev.View
+	switch {
+	case v.Live && (v.Members[i].Votes || v.Voters().Has(i)):
+		return true
+	case v.Live && v.Known:
+		return ev.mayBeStranger(i)
+	default:
 		return !ev.Pods[i].Observer
 	}
-	return ev.View.Members[i].Votes || ev.View.Voters().Has(i) || ev.mayBeStranger(i)
 }
 
 // mayBeStranger reports whether the member may be a voter that no member is known

@@ -129,7 +129,7 @@ func (ev *Evidence) back(g *v1alpha1.Grant, age GrantAge) bool {
 func (ev *Evidence) successor(g *v1alpha1.Grant) int {
 	v := &ev.View
 	claims := ev.claims(g)
-	if !v.Known || v.Doubt(0) > 0 || claims.Len() != 1 {
+	if !v.Known || v.Doubt() > 0 || claims.Len() != 1 {
 		return -1
 	}
 	for i := range claims.Servers() {
@@ -144,10 +144,10 @@ func (ev *Evidence) successor(g *v1alpha1.Grant) int {
 	return -1
 }
 
-// nameless reports whether nobody can come back as the granted pod: systems
-// without server ids know their members by their pods alone.
+// nameless reports whether nobody can come back as the granted pod: where no server id
+// was told, members are known by their pods alone.
 func (ev *Evidence) nameless(g *v1alpha1.Grant, age GrantAge, t Timing) bool {
-	return g.ServerID == "" && !ev.View.Live && ev.claims(g) == 0 && age.Unchanged >= t.TTL
+	return g.ServerID == "" && ev.claims(g) == 0 && age.Unchanged >= t.TTL
 }
 
 // grant adds the targets to kept, or adds this request to the grant that one has.

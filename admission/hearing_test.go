@@ -57,6 +57,10 @@ func (w *world) Examine(ctx context.Context, _ *v1alpha1.Ensemble, pods []corev1
 	if v.Known = v.Leader >= 0; !v.Known {
 		v.Reason, v.Unseen, v.Synced = "no server leads", v.Unseen|v.Synced, 0
 	}
+	if f := w.afterLook; f != nil {
+		w.afterLook = nil
+		f()
+	}
 	return v
 }
 
@@ -83,11 +87,12 @@ func (w *world) serverOf(pod string) int {
 	return ordinal(pod)
 }
 
-// counted is how many followers the leader has in sync, heard by us or not.
+// counted is how many followers the leader counts, heard by us or not: as ZooKeeper
+// does, who still resyncs among them.
 func (w *world) counted() int {
 	servers := map[int]bool{}
 	for _, p := range w.processes {
-		if p.serves() && p.server != w.leader && p.server < len(w.servers) {
+		if p.alive && !p.deaf && (p.synced || p.joined) && p.server != w.leader && p.server < len(w.servers) {
 			servers[p.server] = true
 		}
 	}

@@ -165,6 +165,25 @@ var holes = map[string]hole{
 		},
 		without: func(s *stage) { s.mutant.view = func(v *probe.View, _ []corev1.Pod) { v.Settle = 0 } },
 	},
+	"the leader counts who resyncs": {
+		why:    "One that was evicted resyncs, and the leader counts it in place of a follower that it has lost.",
+		voters: 5,
+		tell: func(ctx context.Context, s *stage) {
+			s.mu.Lock()
+			s.slow = time.Minute
+			s.mu.Unlock()
+			s.evicted(ctx, 3)
+			s.until(ctx, func() bool {
+				p := s.pods[podName(3)]
+				return p != nil && p.proc.joined && !p.proc.synced
+			})
+			s.mu.Lock()
+			s.deafen(1)
+			s.mu.Unlock()
+			s.evicted(ctx, 2)
+		},
+		without: func(s *stage) { s.mutant.view = func(v *probe.View, _ []corev1.Pod) { v.Settle = 0 } },
+	},
 	"the new process answers for itself": {
 		why: "A pod is deleted by force, its process lives on, and answers at the address of the next one.",
 		tell: func(ctx context.Context, s *stage) {
@@ -242,6 +261,22 @@ var holes = map[string]hole{
 				}
 			}
 		},
+	},
+	"a kubelet is late": {
+		why: "A member that was down is back, by the leader's count; its kubelet did not say so yet, and the guard does not hear it.",
+		tell: func(ctx context.Context, s *stage) {
+			s.mu.Lock()
+			s.tardy, s.muffled[1] = time.Minute, true
+			s.crash(1)
+			s.mu.Unlock()
+			s.until(ctx, func() bool { return s.pods["zk-1"].proc.synced })
+			s.mu.Lock()
+			s.crash(2)
+			version := s.pods["zk-1"].version()
+			s.mu.Unlock()
+			s.lands(s.asked(ctx, 0, 1, func(r *Request) { r.PodVersion = version }), false)
+		},
+		without: func(s *stage) { s.mutant.view = func(v *probe.View, _ []corev1.Pod) { v.Counted = -1 } },
 	},
 	"who is down may go only as it is": {
 		why: "A request for a member that was down stalls until it is back, and needed.",

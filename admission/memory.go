@@ -46,6 +46,7 @@ type sighting struct {
 	guard     string
 	since     time.Time
 	grants    map[string]*grantSighting
+	probed    time.Time // the latest view
 	agreement probe.Agreement
 }
 
@@ -55,6 +56,11 @@ type grantSighting struct {
 	successor      string // uid and process of the pod that was seen synced
 	synced, latest time.Time
 }
+
+// Remembered is for how many Ensembles a process has a Memory, unless told otherwise. It
+// is meant to be more than there are: what is looked at in turn, and is one too many, is
+// forgotten each time just before its next look.
+const Remembered = 1 << 16
 
 // NewMemory remembers up to size Ensembles.
 func NewMemory(size int) *Memory {
@@ -142,6 +148,10 @@ func (m *Memory) Probed(ev *Evidence) {
 	if !ok {
 		return
 	}
+	overtaken := ev.View.At.Before(s.probed) // by a view that was asked for later
+	if !overtaken {
+		s.probed = ev.View.At
+	}
 	for i := range ev.Ensemble.Status.Grants {
 		g := &ev.Ensemble.Status.Grants[i]
 		seen, ok := s.grants[g.PodUID]
@@ -155,6 +165,7 @@ func (m *Memory) Probed(ev *Evidence) {
 		switch {
 		case k < 0:
 			seen.successor, seen.synced, seen.latest = "", time.Time{}, time.Time{}
+		case overtaken:
 		case seen.successor != who:
 			seen.successor, seen.synced, seen.latest = who, ev.View.At, ev.View.At
 		case ev.View.At.After(seen.latest):

@@ -19,6 +19,10 @@ const BreakGlassGroup = "quorate:break-glass"
 func (ev *Evidence) refusal(j *judgement, targets []int, kept []v1alpha1.Grant, ask Ask, o Outcome) string {
 	subject := doing(ask.Reason) + " " + ev.names(targets)
 	causes, waitFor := ev.causes(targets, kept)
+	if ask.Exact && ev.toldDown(targets) && ev.mayBeCounted(targets) {
+		causes = append(causes, fmt.Sprintf("the leader counts %s more than were heard in sync, which may mean %s although its pod does not run",
+			count(ev.View.Beyond(), "follower"), ev.names(targets)))
+	}
 	switch o {
 	case DenyLeaderLast:
 		return fmt.Sprintf("%s now would cost an election more than needed: it leads, and others wait to go first (%s); retry then", subject, strings.Join(ev.waiting(ask), ", "))
@@ -54,12 +58,12 @@ func (ev *Evidence) doubts(j *judgement, causes []string) string {
 	if !ev.View.Known {
 		why = append(why, ev.View.Reason)
 	}
-	doubt := ev.View.Doubt(0)
-	if doubt > 0 {
-		why = append(why, fmt.Sprintf("the leader counts %d fewer in sync than say so themselves", doubt))
+	disputed := ev.View.Disputed()
+	if disputed > 0 {
+		why = append(why, fmt.Sprintf("the leader counts %d fewer in sync than say so themselves", disputed))
 	}
-	if ev.View.Doubt(j.gone|j.loss) > doubt {
-		why = append(why, fmt.Sprintf("the leader counts %s in sync by number alone, and may mean one that goes unheard until that has stood for %s",
+	if ev.View.Doubt() > disputed {
+		why = append(why, fmt.Sprintf("the leader counts %s by number alone, and may mean one that is not in sync until that has stood for %s",
 			count(ev.View.Counted, "follower"), ev.View.Settle))
 	}
 	why = append(why, causes...)

@@ -168,7 +168,7 @@ func readMember(w words, ev *Evidence) {
 		return
 	}
 	p := Pod{
-		Name: w.name, UID: types.UID(w.get("uid", w.name+"-uid")), Node: "node-" + id, Ordinal: i, Observer: w.has("observer"),
+		Name: w.name, UID: types.UID(w.get("uid", w.name+"-uid")), Node: "node-" + id, Ordinal: i, Observer: w.has("observer") || w.has("labelled"),
 		IP: netip.MustParseAddr(w.get("ip", "10.0.0."+strconv.Itoa(i))), Running: !w.has("down"), Terminating: w.has("terminating"),
 	}
 	m := probe.Member{Name: w.name, ServerID: id, Votes: !w.has("observer") && !w.has("outside"), Health: probe.Synced, Role: probe.Follower}
@@ -212,6 +212,9 @@ func readGrant(t *testing.T, w words, ev *Evidence) {
 func readView(t *testing.T, w words, ev *Evidence) {
 	if w.has("no-leader") {
 		ev.View.Known, ev.View.Reason = false, "no server leads"
+	}
+	if w.has("untold") {
+		ev.View.Known, ev.View.Reason = false, "the membership is being changed, to what was not told"
 	}
 	if w.has("declared") {
 		ev.View.Live = false

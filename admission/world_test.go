@@ -39,8 +39,10 @@ type world struct {
 	cloneOf   map[string]int // pods made by hand, and which server they say they are
 	removing  int            // the server that a change of the membership leaves out, once it is through; -1
 	muffled   map[int]bool   // servers that the guard cannot hear
+	tardy     time.Duration  // how late kubelets report at the least
 	sticky    bool           // a new pod gets the address of the old one
 	afterRead func()         // runs once, after the next read of one pod
+	afterLook func()         // runs once, after the next look at the members
 	closed    chan struct{}
 	tasks     sync.WaitGroup
 }
@@ -63,7 +65,9 @@ type process struct {
 	alive, synced bool
 	// deaf processes were lost by their leader, and still say that they follow it.
 	deaf bool
-	id   string
+	// joined processes are counted by their leader, though they may still resync.
+	joined bool
+	id     string
 }
 
 // serves reports whether it counts for a quorum.
@@ -167,9 +171,19 @@ func (w *world) bring(p *modelPod) {
 			w.flicker(p)
 			return
 		}
-		p.running, p.proc.alive = true, true
+		p.proc.alive = true
 		w.resync(p)
+		w.report(p)
 	})
+}
+
+// report that the process runs, as a kubelet does: late, at times.
+func (w *world) report(p *modelPod) {
+	proc, late := p.proc, w.tardy
+	if !w.calm {
+		late += w.upto(3 * time.Second)
+	}
+	w.after(late, func() { p.running = p.running || p.proc == proc && proc.alive })
 }
 
 // flicker shows the container running for a moment, although its process can't.
@@ -181,6 +195,7 @@ func (w *world) flicker(p *modelPod) {
 
 func (w *world) resync(p *modelPod) {
 	proc := p.proc
+	w.after(w.upto(time.Second), func() { proc.joined = proc.alive && w.leader >= 0 })
 	w.after(time.Second+w.upto(w.slow), func() {
 		switch {
 		case p.terminating:
@@ -223,7 +238,7 @@ func (w *world) deafen(server int) {
 	proc := p.proc
 	proc.deaf = true
 	w.after(w.upto(9*time.Second), func() {
-		proc.deaf, proc.synced = false, false
+		proc.deaf, proc.synced, proc.joined = false, false, false
 		if p.proc == proc {
 			w.resync(p)
 		}

@@ -43,7 +43,7 @@ func Observe(e *v1alpha1.Ensemble, pods []corev1.Pod, v *probe.View) v1alpha1.En
 		s.Voters, s.Quorum = e.Status.Voters, e.Status.Quorum
 	}
 	if v.Known {
-		s.Synced = new(int32(v.Left(0)))
+		s.Synced = new(int32(v.Agreed()))
 		s.DisruptionsAllowed = new(int32(v.Allowed(leaving(e, pods, v), int(e.Spec.Disruption.Spare))))
 	}
 	s.Members = members(e, pods, v, told)
@@ -113,9 +113,9 @@ func Quorate(e *v1alpha1.Ensemble, v *probe.View) metav1.Condition {
 	c := metav1.Condition{Type: v1alpha1.ConditionQuorate, ObservedGeneration: e.Generation, Status: metav1.ConditionUnknown, Reason: ReasonUnknown}
 	voters := v.Voters().Len()
 	switch {
-	case v.Without(0, 0) == quorum.Safe:
+	case v.Known && v.System.Spare(v.Synced) >= v.Disputed():
 		c.Status, c.Reason = metav1.ConditionTrue, ReasonInSync
-		c.Message = fmt.Sprintf("%d of %d voters are in sync; a quorum is %d", v.Left(0), voters, v.Size())
+		c.Message = fmt.Sprintf("%d of %d voters are in sync; a quorum is %d", v.Agreed(), voters, v.Size())
 		if why := indispensable(e, v); why != "" {
 			c.Message += "; " + why
 		}
@@ -125,7 +125,7 @@ func Quorate(e *v1alpha1.Ensemble, v *probe.View) metav1.Condition {
 	case !v.Known:
 		c.Message = v.Reason
 	default:
-		c.Message = fmt.Sprintf("%d of %d voters are seen in sync; a quorum is %d: %s", v.Left(0), voters, v.Size(), ailing(v))
+		c.Message = fmt.Sprintf("%d of %d voters are seen in sync; a quorum is %d: %s", v.Agreed(), voters, v.Size(), ailing(v))
 	}
 	return c
 }
@@ -152,8 +152,8 @@ func ailing(v *probe.View) string {
 			who = append(who, m.Name+": "+m.Reason)
 		}
 	}
-	if doubt := v.Doubt(0); doubt > 0 {
-		who = append(who, fmt.Sprintf("the leader counts %d fewer in sync than say so themselves", doubt))
+	if disputed := v.Disputed(); disputed > 0 {
+		who = append(who, fmt.Sprintf("the leader counts %d fewer in sync than say so themselves", disputed))
 	}
 	if len(v.Strangers) > 0 {
 		who = append(who, "no pod for server "+strings.Join(v.Strangers, ", "))

@@ -85,7 +85,7 @@ func (r *Reconciler) Prepare() error {
 	r.once.Do(func() {
 		r.Pace = r.Pace.withDefaults()
 		if r.Memory == nil {
-			r.Memory = admission.NewMemory(4096)
+			r.Memory = admission.NewMemory(admission.Remembered)
 		}
 		if r.Membership != nil {
 			r.listen()

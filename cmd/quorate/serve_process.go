@@ -76,7 +76,7 @@ func newProcess(c *config.QuorateConfiguration, source *config.Source, id identi
 	}
 	p := &process{
 		config: c, source: source, id: id, rest: rc,
-		registry: prometheus.NewRegistry(), ready: &serving.Readiness{}, works: func() {}, grants: admission.NewMemory(4096),
+		registry: prometheus.NewRegistry(), ready: &serving.Readiness{}, works: func() {}, grants: admission.NewMemory(admission.Remembered),
 	}
 	p.metrics = newProcessMetrics(p.registry)
 	if err := p.connect(); err != nil {

@@ -8,55 +8,84 @@ import (
 	"github.com/quorate/quorate/ensemble/quorum"
 )
 
-// Doubt is how many of those that say they are in sync may not be, whichever they
-// are, once the members of gone are lost. Nobody names those whom the leader counts:
-// a server that was not heard may be one, in place of one that only believes it
-// follows. As long as both stay, and votes are equal, the number is right all the
-// same. If the unheard one goes, it is not: so whoever was not heard and goes is
-// taken for counted. Where votes differ, everybody who was not heard is.
+// Doubt is how many of those that say they are in sync may not be, whichever they are.
+// The leader counts its followers, and nobody names whom: a voter that is not in sync,
+// or was not heard, may be one of them, in place of one that was lost and only believes
+// it follows. ZooKeeper counts a server that still resyncs from the beginning, so that
+// the number is right for none of the two. Whoever is not seen in sync is therefore
+// taken for counted.
 //
 // A leader and its followers lose sight of each other within a settle time. Who was
 // in sync by all numbers for that long is: see Agreement.
-func (v *View) Doubt(gone quorum.Set) int {
+func (v *View) Doubt() int {
 	if v.Counted < 0 || v.Leader < 0 {
 		return 0
 	}
-	unheard := v.Unseen & gone
-	switch {
-	case v.Settled:
-		unheard = 0
-	case v.uneven:
-		unheard = v.Unseen
+	others := 0
+	if !v.Settled {
+		others = v.Voters().Minus(v.Synced).Len()
 	}
 	followers := v.followers()
-	return min(followers, max(0, followers+unheard.Len()-v.Counted))
+	return min(followers, max(0, followers+others-v.Counted))
 }
+
+// Disputed is how many fewer the leader counts than say that they are in sync: the part
+// of Doubt that is there even if it counts nobody else.
+func (v *View) Disputed() int {
+	if v.Counted < 0 || v.Leader < 0 {
+		return 0
+	}
+	return max(0, v.followers()-v.Counted)
+}
+
+// Beyond is how many followers the leader counts beyond those that were heard to be in
+// sync: some that were not heard, or still resync.
+func (v *View) Beyond() int {
+	if v.Counted < 0 || v.Leader < 0 {
+		return 0
+	}
+	return max(0, v.Counted-v.followers())
+}
+
+// Agreed is how many voters are in sync by their own words and by the leader's count,
+// the smaller number. For a settle time after a loss it may still be one too high.
+func (v *View) Agreed() int { return v.Synced.Len() - min(v.followers(), v.Disputed()) }
 
 // followers is how many say that they are in sync with the leader.
 func (v *View) followers() int { return v.Synced.Minus(quorum.SetOf(v.Leader)).Len() }
 
 // Left is how many voters are surely in sync once the members of gone are lost.
 func (v *View) Left(gone quorum.Set) int {
-	return max(0, v.Synced.Minus(gone).Len()-v.Doubt(gone))
+	return max(0, v.Synced.Minus(gone).Len()-v.Doubt())
 }
 
 // Agreement is since when the same members say that they follow one leader, and that
 // leader counts as many, in all views of one ensemble that one observer saw. The zero
 // value has seen none.
 type Agreement struct {
-	on    string
-	since time.Time
+	on            string
+	since, latest time.Time
 }
 
 // See takes in a view, and settles it if they have agreed for its settle time. A view
 // without agreement, or of another one, begins anew: a late observer only doubts for
-// longer. Not excluded: an unheard server that joins in the very settle time in which
-// a heard one is lost, as the number stays.
+// longer. Views may come in another order than they were asked for in: of two, the later
+// one holds. Not excluded: another server that joins between the same two looks as one
+// of the followers is lost, as the number stays.
 func (a *Agreement) See(v *View) {
-	if on := v.agreement(); on == "" || on != a.on {
-		a.on, a.since = on, v.At
+	on := v.agreement()
+	if on == "" || on != a.on {
+		a.on, a.since = on, later(a.latest, v.At)
 	}
+	a.latest = later(a.latest, v.At)
 	v.Settled = a.on != "" && v.At.Sub(a.since) >= v.Settle
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // agreement names who agrees on what; it is empty where there is none.

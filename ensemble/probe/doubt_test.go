@@ -44,6 +44,7 @@ func TestAgreement(t *testing.T) {
 		"nobody led in between":         {[]View{well(0), look(1, 7, 0, "follows", "follows", "-"), well(settle)}, false},
 		"fewer are counted than say so": {[]View{look(0, 7, 0, "leads", "follows", "-"), look(settle, 7, 0, "leads", "follows", "-")}, false},
 		"no number is told":             {[]View{look(0, 7, -1, "leads", "follows", "-"), look(settle, 7, -1, "leads", "follows", "-")}, false},
+		"an older one disagrees":        {[]View{well(settle), look(settle-1, 7, 1, "leads", "-", "follows"), well(2*settle - 1)}, false},
 		"the older look comes last":     {[]View{well(settle), well(0)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {

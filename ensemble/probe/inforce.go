@@ -86,7 +86,6 @@ func (v *View) live(configs []Config, r Rules) {
 		systems = append(systems, s)
 	}
 	v.System = quorum.Joint(systems...)
-	v.uneven = v.uneven || len(systems) > 1
 	for i := range v.Members {
 		v.vote(i, numbers)
 	}
@@ -147,7 +146,6 @@ func (v *View) system(c *Config, numbers map[string]int, declared *v1alpha1.Quor
 	case c.Oracle && voters.Len() == 2:
 		return quorum.Oracle(voters, false)
 	default:
-		v.uneven = v.uneven || !plain
 		return system(members, plain)
 	}
 }
@@ -239,5 +237,5 @@ func (v *View) declared(r Rules) {
 		v.Reason = fmt.Sprintf("the declared voters make no quorum: %v", err)
 		return
 	}
-	v.System, v.uneven = s, !plain
+	v.System = s
 }

@@ -183,7 +183,7 @@ func picture(v *View) string {
 		fmt.Fprintf(&b, "known\n")
 	}
 	fmt.Fprintf(&b, "voters=%d quorum=%d synced=%d unseen=%d doubt=%d live=%t changing=%t settle=%s\n",
-		v.Voters().Len(), v.Size(), v.Synced.Len(), v.Unseen.Len(), v.Doubt(0), v.Live, v.Changing, v.Settle)
+		v.Voters().Len(), v.Size(), v.Synced.Len(), v.Unseen.Len(), v.Doubt(), v.Live, v.Changing, v.Settle)
 	for i := range v.Members {
 		m := &v.Members[i]
 		fmt.Fprintf(&b, "%s id=%s", m.Name, or(m.ServerID, "?"))

@@ -84,8 +84,6 @@ type View struct {
 	// Settled is whether the members' words and Counted have agreed for that long. One
 	// view can't tell: see Agreement.
 	Settled bool
-	// uneven is whether votes differ, so that numbers of them don't tell enough.
-	uneven bool
 	// At is when the oldest answer that counts was asked for.
 	At time.Time
 }
@@ -104,7 +102,7 @@ func (v *View) Without(gone quorum.Set, spare int) quorum.Verdict {
 		return quorum.Unknown
 	}
 	switch up := v.Synced.Minus(gone); {
-	case v.System.Spare(up) >= spare+v.Doubt(gone):
+	case v.System.Spare(up) >= spare+v.Doubt():
 		return quorum.Safe
 	case v.System.Spare(up) >= spare, v.System.Spare((v.Synced | v.Unseen).Minus(gone)) >= spare:
 		return quorum.Unknown
@@ -119,7 +117,7 @@ func (v *View) Allowed(gone quorum.Set, spare int) int {
 	if !v.Known {
 		return 0
 	}
-	return max(0, v.System.Spare(v.Synced.Minus(gone))-spare-v.Doubt(gone))
+	return max(0, v.System.Spare(v.Synced.Minus(gone))-spare-v.Doubt())
 }
 
 // Index of the member of that name, -1 if there is none.

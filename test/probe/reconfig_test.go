@@ -50,14 +50,14 @@ func TestZooKeeperReconfiguration(t *testing.T) {
 	}
 	change("two to join", []string{line(4, subnet.Addr(4)), line(5, subnet.Addr(5))}, nil)
 	v = await(t, p, targets, probe.Rules{}, "five voters", func(v *probe.View) bool {
-		return v.Known && v.Doubt(0) == 0 && !v.Changing && v.Voters().Len() == 5 && v.Synced.Len() == 5
+		return v.Known && v.Doubt() == 0 && !v.Changing && v.Voters().Len() == 5 && v.Synced.Len() == 5
 	})
 	if v.Size() != 3 || v.Without(quorum.SetOf(0, 1), 0) != quorum.Safe || v.Without(quorum.SetOf(0, 1, 2), 0) != quorum.Unsafe {
 		t.Errorf("five voters: quorum %d, %q", v.Size(), shown(&v))
 	}
 	change("two to leave", nil, []string{"4", "5"})
 	v = await(t, p, targets, probe.Rules{}, "three voters", func(v *probe.View) bool {
-		return v.Known && v.Doubt(0) == 0 && !v.Changing && v.Voters().Len() == 3 && v.Synced.Len() == 3
+		return v.Known && v.Doubt() == 0 && !v.Changing && v.Voters().Len() == 3 && v.Synced.Len() == 3
 	})
 	if v.Members[3].Votes || v.Members[4].Votes || v.Without(quorum.SetOf(3, 4), 1) != quorum.Safe || v.Without(quorum.SetOf(0, 1), 0) != quorum.Unsafe {
 		t.Errorf("three voters again: %q", shown(&v))

@@ -62,7 +62,7 @@ func await(t *testing.T, p probe.Prober, targets []probe.Target, r probe.Rules, 
 	var v probe.View
 	err := lab.Await(t.Context(), 3*time.Minute, what, func(ctx context.Context) error {
 		if v = look(ctx, p, targets, r); !holds(&v) {
-			return fmt.Errorf("known=%t (%s), %d synced, %d unseen, doubt %d, members %+v", v.Known, v.Reason, v.Synced.Len(), v.Unseen.Len(), v.Doubt(0), shown(&v))
+			return fmt.Errorf("known=%t (%s), %d synced, %d unseen, doubt %d, members %+v", v.Known, v.Reason, v.Synced.Len(), v.Unseen.Len(), v.Doubt(), shown(&v))
 		}
 		return nil
 	})
@@ -81,7 +81,7 @@ func shown(v *probe.View) (all []string) {
 }
 
 // three are in sync, and nobody doubts it.
-func three(v *probe.View) bool { return v.Known && v.Synced.Len() == 3 && v.Doubt(0) == 0 }
+func three(v *probe.View) bool { return v.Known && v.Synced.Len() == 3 && v.Doubt() == 0 }
 
 // Whatever the servers let us ask, the same is found: who leads, who votes, who is
 // which server, and what a loss would leave.
