@@ -3,10 +3,14 @@ package admission
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
 // bind binds an eviction to the uid of the pod that bears the name now. Where it
@@ -22,8 +26,8 @@ func (g *Guard) bind(ctx context.Context, review admission.Request) admission.Re
 		klog.FromContext(ctx).V(2).Info("Could not bind an eviction to a uid", "namespace", review.Namespace, "name", review.Name, "err", err)
 		return admission.Allowed("")
 	}
-	version := "" // a pod that does not run is let go more easily: not once it runs again
-	if !running(pod) {
+	version := "" // a member that does not run is let go more easily: not once it runs again
+	if !running(pod) && g.selected(ctx, pod) {
 		version = pod.ResourceVersion
 	}
 	bound, err := bound(review.Object.Raw, string(pod.UID), version)
@@ -32,6 +36,20 @@ func (g *Guard) bind(ctx context.Context, review admission.Request) admission.Re
 		return admission.Allowed("")
 	}
 	return admission.PatchResponseFromRaw(review.Object.Raw, bound)
+}
+
+// selected reports whether an Ensemble has the pod for a member. Evictions of other
+// pods are the API server's alone, which tries again where a version would stop it.
+func (g *Guard) selected(ctx context.Context, pod *corev1.Pod) bool {
+	ensembles, err := g.cluster.Ensembles(ctx, pod.Namespace)
+	if err != nil {
+		klog.FromContext(ctx).V(2).Info("Could not bind an eviction to a version", "namespace", pod.Namespace, "name", pod.Name, "err", err)
+		return false
+	}
+	return slices.ContainsFunc(ensembles, func(e v1alpha1.Ensemble) bool {
+		s, err := selectors(&e)
+		return err == nil && s.member(pod)
+	})
 }
 
 // bound is the eviction with the uid, and the version if there is one, as

@@ -68,7 +68,7 @@ func New(c Config) (*Guard, error) {
 		deadline: c.Deadline, events: c.Events, now: c.Now, hints: newHints(),
 	}
 	if g.memory == nil {
-		g.memory = NewMemory(4096)
+		g.memory = NewMemory(Remembered)
 	}
 	if g.deadline <= 0 {
 		g.deadline = 4500 * time.Millisecond
@@ -180,6 +180,24 @@ func alive(r *Request, pod *corev1.Pod, err error) (d Decision, done bool) {
 		return Decision{Outcome: DenyStale, Message: fmt.Sprintf("pods %q is on its way out, and this request is not bound to its uid: it might hit the next one of that name", r.Name)}, true
 	default:
 		return Decision{Outcome: AllowGoing}, true
+	}
+}
+
+// changedMeanwhile reads the version of a bound pod once more: a member that fails to
+// start changes often, and the probes took their time. What changes from here to the
+// API server's own look is refused by it with 409.
+func (g *Guard) changedMeanwhile(ctx context.Context, r *Request) (d Decision, stale bool) {
+	if r.Verb != Evict || r.PodVersion == "" {
+		return Decision{}, false
+	}
+	pod, err := g.cluster.Pod(ctx, types.NamespacedName{Namespace: r.Namespace, Name: r.Name})
+	switch {
+	case err != nil && !apierrors.IsNotFound(err):
+		return unread(err), true
+	case err != nil || r.outdated(pod.ResourceVersion):
+		return changed(r), true
+	default:
+		return Decision{}, false
 	}
 }
 
@@ -303,6 +321,9 @@ func (g *Guard) settle(ctx context.Context, r *Request, cases []matter) (d Decis
 	}
 	if r.DryRun {
 		return cases[0].d, false
+	}
+	if d, stale := g.changedMeanwhile(ctx, r); stale {
+		return d, false
 	}
 	d, again = g.commit(ctx, r, cases)
 	if !d.Outcome.Allowed() {

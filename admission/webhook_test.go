@@ -160,16 +160,18 @@ func TestOutdated(t *testing.T) {
 		return evict("zk-0", fmt.Sprintf(`{"deleteOptions":{"preconditions":{"uid":%q,"resourceVersion":%q}}}`, p.uid, p.version()))
 	}
 	for name, c := range map[string]struct {
-		before, meanwhile func(o *office)
-		want              Outcome
+		before, meanwhile, late func(o *office) // before the request, the list, and the answer
+		want                    Outcome
 	}{
-		"as it was":                  {nil, nil, AllowSafe},
-		"it changed":                 {func(o *office) { o.pods["zk-0"].running = false }, nil, DenyChanged},
-		"it changes meanwhile":       {nil, func(o *office) { o.pods["zk-0"].running = false }, DenyChanged},
-		"it is on its way out":       {func(o *office) { o.pods["zk-0"].terminating = true }, nil, DenyChanged},
-		"it goes meanwhile":          {nil, func(o *office) { o.pods["zk-0"].terminating = true }, DenyChanged},
-		"another pod has its name":   {func(o *office) { o.pods["zk-0"].uid = "next" }, nil, DenyStale},
-		"another pod, and it is old": {func(o *office) { o.pods["zk-0"].uid, o.pods["zk-0"].running = "next", false }, nil, DenyStale},
+		"as it was":                  {want: AllowSafe},
+		"it changed":                 {before: func(o *office) { o.pods["zk-0"].running = false }, want: DenyChanged},
+		"it changes meanwhile":       {meanwhile: func(o *office) { o.pods["zk-0"].running = false }, want: DenyChanged},
+		"it changes under the probe": {late: func(o *office) { o.pods["zk-0"].running = false }, want: DenyChanged},
+		"it is on its way out":       {before: func(o *office) { o.pods["zk-0"].terminating = true }, want: DenyChanged},
+		"it goes meanwhile":          {meanwhile: func(o *office) { o.pods["zk-0"].terminating = true }, want: DenyChanged},
+		"it goes under the probe":    {late: func(o *office) { delete(o.pods, "zk-0") }, want: DenyChanged},
+		"another pod has its name":   {before: func(o *office) { o.pods["zk-0"].uid = "next" }, want: DenyStale},
+		"another pod, and it is old": {before: func(o *office) { o.pods["zk-0"].uid, o.pods["zk-0"].running = "next", false }, want: DenyStale},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOffice(t)
@@ -179,6 +181,9 @@ func TestOutdated(t *testing.T) {
 			}
 			if c.meanwhile != nil {
 				o.afterRead = func() { c.meanwhile(o) }
+			}
+			if c.late != nil {
+				o.afterLook = func() { c.late(o) }
 			}
 			got := o.review(t, ValidatePath, r)
 			if got.AuditAnnotations["outcome"] != string(c.want) {
@@ -367,11 +372,13 @@ func TestRunning(t *testing.T) {
 func TestBind(t *testing.T) {
 	o := newOffice(t)
 	o.pods["zk-1"].running = false
+	o.pods["zk-2"].running, o.pods["zk-2"].relabelled = false, true
 	for name, c := range map[string]struct{ pod, body, want string }{
 		"nothing there":  {"zk-0", `{"metadata":{"name":"zk-0"}}`, `{"deleteOptions":{"preconditions":{"uid":"UID"}}}`},
 		"options there":  {"zk-0", `{"deleteOptions":{"gracePeriodSeconds":5}}`, `{"preconditions":{"uid":"UID"}}`},
 		"bound already":  {"zk-0", `{"deleteOptions":{"preconditions":{"uid":"mine"}}}`, ``},
 		"does not run":   {"zk-1", `{}`, `{"deleteOptions":{"preconditions":{"resourceVersion":"VERSION","uid":"UID"}}}`},
+		"no member":      {"zk-2", `{}`, `{"deleteOptions":{"preconditions":{"uid":"UID"}}}`},
 		"its own uid":    {"zk-1", `{"deleteOptions":{"preconditions":{"uid":"mine"}}}`, `"VERSION"`},
 		"no such pod":    {"zk-9", `{}`, ``},
 		"not an object":  {"zk-0", `[]`, ``},
