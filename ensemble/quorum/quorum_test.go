@@ -126,46 +126,6 @@ func TestSet(t *testing.T) {
 	}
 }
 
-func seven(b *testing.B) []System {
-	weighted := make([]Member, 7)
-	for i := range weighted {
-		weighted[i] = Member{Server: i, Group: []string{"a", "b", "c"}[i%3], Weight: uint64(1 + i%2)}
-	}
-	h, err := Hierarchical(weighted)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return []System{Majority(First(7)), h, Joint(Majority(First(7)), Majority(First(5)))}
-}
-
-// The questions of the hot paths allocate nothing and end within 200 ns for 7 voters.
-func BenchmarkQuestions(b *testing.B) {
-	for i, name := range []string{"majority", "groups", "joint"} {
-		s := seven(b)[i]
-		b.Run(name+"/Without", func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				s.Without(SetOf(1), SetOf(0, 1, 2, 3, 4), SetOf(5))
-			}
-		})
-		b.Run(name+"/Spare", func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				s.Spare(First(7))
-			}
-		})
-		domains := []Set{SetOf(0, 1, 2), SetOf(3, 4, 5, 6)}
-		b.Run(name+"/Fatal", func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				for d := range s.Fatal(domains) {
-					_ = d
-				}
-			}
-		})
-	}
-}
-
 func TestNoAllocations(t *testing.T) {
 	h, err := Hierarchical([]Member{{Server: 0, Group: "a", Weight: 1}, {Server: 1, Group: "b", Weight: 2}, {Server: 2, Group: "c", Weight: 1}})
 	if err != nil {

@@ -7,11 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 )
 
-// Row is one measurement. Ratio is Value / PeerValue.
+// Row is one measurement.
 type Row struct {
 	// Name of what was measured, e.g. "filter 500 names, round trip p50".
 	Name string `json:"name"`
@@ -24,8 +25,12 @@ type Row struct {
 	Peer string `json:"peer"`
 	// PeerValue in Unit, from the same run.
 	PeerValue float64 `json:"peer_value"`
-	// Ratio of Value to PeerValue.
+	// Ratio of Value to PeerValue; of runs in pairs the median of their ratios, which
+	// is not the ratio of the two medians.
 	Ratio float64 `json:"ratio"`
+	// RatioLow and RatioHigh are the ends between which the ratios of pairs lie.
+	RatioLow  float64 `json:"ratio_low,omitempty"`
+	RatioHigh float64 `json:"ratio_high,omitempty"`
 }
 
 // Record writes one row to build/bench.json of this repository; a row of the same
@@ -36,14 +41,53 @@ func Record(tb testing.TB, name string, value float64, unit, peer string, peerVa
 	if peerValue != 0 {
 		row.Ratio = value / peerValue
 	}
+	record(tb, row)
+}
+
+// RecordPairs writes one row of runs in pairs, each with a run of the peer beside it:
+// the medians, and the median of the pairs' ratios with the ends of their spread. What
+// slows a machine down for a while slows a pair down, and not its ratio.
+func RecordPairs(tb testing.TB, name string, values []float64, unit, peer string, peerValues []float64) {
+	tb.Helper()
+	if len(values) == 0 || len(values) != len(peerValues) {
+		tb.Fatalf("record %q: %d runs beside %d of the peer", name, len(values), len(peerValues))
+	}
+	ratios := make([]float64, len(values))
+	for i := range values {
+		ratios[i] = values[i] / peerValues[i]
+	}
+	record(tb, Row{Name: name, Value: median(values), Unit: unit, Peer: peer, PeerValue: median(peerValues),
+		Ratio: median(ratios), RatioLow: slices.Min(ratios), RatioHigh: slices.Max(ratios)})
+}
+
+func record(tb testing.TB, row Row) {
+	tb.Helper()
 	path, err := output()
 	if err == nil {
 		err = keep(path, row)
 	}
 	if err != nil {
-		tb.Fatalf("record %q: %v", name, err)
+		tb.Fatalf("record %q: %v", row.Name, err)
 	}
-	tb.Logf("%s: %.4g %s, %s: %.4g, ratio %.3f", name, value, unit, peer, peerValue, row.Ratio)
+	tb.Log(row)
+}
+
+// String is the row as a sentence.
+func (r Row) String() string {
+	return fmt.Sprintf("%s: %.4g %s, %s: %.4g, ratio %s", r.Name, r.Value, r.Unit, r.Peer, r.PeerValue, r.Ratios())
+}
+
+// Ratios is the ratio, and where it is one of pairs, between which ends they lie.
+func (r Row) Ratios() string {
+	if r.RatioHigh == 0 {
+		return fmt.Sprintf("%.3f", r.Ratio)
+	}
+	return fmt.Sprintf("%.3f (%.3f to %.3f)", r.Ratio, r.RatioLow, r.RatioHigh)
+}
+
+// median of at least one value; of an even number of them the greater in the middle.
+func median(xs []float64) float64 {
+	return slices.Sorted(slices.Values(xs))[len(xs)/2]
 }
 
 // Read returns the rows of a file. A file that is not there has none.

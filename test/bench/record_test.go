@@ -37,6 +37,26 @@ func TestRecordKeepsOneRowPerNameAndPeer(t *testing.T) {
 	}
 }
 
+// One pair that ran on a busy machine moves neither the median nor the others' ratios.
+func TestRecordPairs(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("go.mod", []byte("module m\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	RecordPairs(t, "a", []float64{90, 10, 99}, "pods/s", "none", []float64{100, 20, 100})
+	got, err := Read(filepath.Join("build", "bench.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Row{{Name: "a", Value: 90, Unit: "pods/s", Peer: "none", PeerValue: 100, Ratio: 0.9, RatioLow: 0.5, RatioHigh: 0.99}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+	if got, want := got[0].Ratios(), "0.900 (0.500 to 0.990)"; got != want {
+		t.Errorf("ratios: got %q, want %q", got, want)
+	}
+}
+
 func TestKeepLosesNoRow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "build", "bench.json")
 	var wg sync.WaitGroup

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -77,7 +76,7 @@ func number(b *testing.B, name string, otherwise int) int {
 
 // BenchmarkScheduler measures pods per second, from the first to the last binding,
 // of a real scheduler. All variants run by turns, five times over; what is recorded
-// is the median, and the median of the ratios of each turn. QUORATE_BENCH_NODES,
+// are the medians, and the ratios of each turn. QUORATE_BENCH_NODES,
 // QUORATE_BENCH_GROUPS and QUORATE_BENCH_PAIRS change the size.
 func BenchmarkScheduler(b *testing.B) {
 	groups, pairs := number(b, "QUORATE_BENCH_GROUPS", 100), number(b, "QUORATE_BENCH_PAIRS", 5)
@@ -103,29 +102,10 @@ func BenchmarkScheduler(b *testing.B) {
 				{"ours, non-members", "no extender"}, {"ours, members", "pass-through extender"},
 				{"ours, members", "topologySpreadConstraints"}, {"ours, members", "required anti-affinity"}, {"ours, members", "no extender"},
 			} {
-				compare(b, size, c.of, c.peer, rates)
+				bench.RecordPairs(b, fmt.Sprintf("scheduler: %d nodes, %s", size, c.of), rates[c.of], "pods/s", c.peer, rates[c.peer])
 			}
 		})
 	}
-}
-
-// compare records the median ratio of turns, and says how far they spread.
-func compare(b *testing.B, size int, of, peer string, rates map[string][]float64) {
-	b.Helper()
-	var ratios []float64
-	for i := range rates[of] {
-		ratios = append(ratios, rates[of][i]/rates[peer][i])
-	}
-	slices.Sort(ratios)
-	m := ratios[len(ratios)/2]
-	b.Logf("%d nodes, %s / %s: ratios %.2f", size, of, peer, ratios)
-	base := median(rates[peer])
-	bench.Record(b, fmt.Sprintf("scheduler: %d nodes, %s", size, of), m*base, "pods/s", peer, base)
-}
-
-func median(xs []float64) float64 {
-	xs = slices.Sorted(slices.Values(xs))
-	return xs[len(xs)/2]
 }
 
 // grow makes the cluster have that many nodes.

@@ -25,7 +25,7 @@ func main() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "MEASURED\tVALUE\tUNIT\tBESIDE\tVALUE\tRATIO")
 	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%.4g\t%s\t%s\t%.4g\t%.3f\n", r.Name, r.Value, r.Unit, r.Peer, r.PeerValue, r.Ratio)
+		fmt.Fprintf(w, "%s\t%.4g\t%s\t%s\t%.4g\t%s\n", r.Name, r.Value, r.Unit, r.Peer, r.PeerValue, r.Ratios())
 	}
 	_ = w.Flush()
 }
