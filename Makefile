@@ -137,7 +137,7 @@ verify-generated:
 verify-lint:
 	@echo "== lint (the linter itself is built the first time: about three minutes)"
 	go vet ./...
-	cd test/controlplane && GOFLAGS= go vet -trimpath ./... # as it was built, or all of Kubernetes is compiled again
+	cd test/controlplane && GOFLAGS= go vet ./... # as it was built, or all of Kubernetes is compiled again
 	$(TOOL) golangci-lint run
 	$(TOOL) logcheck -check-contextual ./...
 

@@ -121,6 +121,8 @@ func buildKey(ctx context.Context, source string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil))[:16], nil
 }
 
+// buildFlags are such that packages of our own programs are compiled once for both: no
+// -trimpath, and versions in the two go.mod that agree.
 func buildFlags() []string {
 	version := []string{"-s -w"}
 	for _, set := range []string{
@@ -129,7 +131,7 @@ func buildFlags() []string {
 	} {
 		version = append(version, "-X k8s.io/component-base/version."+set)
 	}
-	return []string{"-trimpath", "-mod=readonly", "-buildvcs=false", "-ldflags", strings.Join(version, " ")}
+	return []string{"-mod=readonly", "-buildvcs=false", "-ldflags", strings.Join(version, " ")}
 }
 
 // complete: the folder is renamed into place when everything is in it.
