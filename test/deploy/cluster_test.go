@@ -117,6 +117,7 @@ func start(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	c.volumes(t)
+	c.operators(t)
 	runner, err := c.StartRunner(ctx, c.startPod)
 	if err != nil {
 		t.Fatal(err)
@@ -141,6 +142,18 @@ func (c *cluster) volumes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// operators of others are not here, but what they define is.
+func (c *cluster) operators(t *testing.T) {
+	t.Helper()
+	files, err := lab.Definitions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := " -f " + strings.Join(files, " -f ")
+	c.run(t, "kubectl create"+given)
+	c.run(t, "kubectl wait --for=condition=Established --timeout=60s"+given)
 }
 
 func (c *cluster) showLogs(t *testing.T) {

@@ -169,9 +169,10 @@ func (c *cluster) served(ctx context.Context, named map[string][]string, urls ..
 // scrapers: the metrics are for those alone whom the shipped ClusterRole is bound to.
 func (c *cluster) scrapers(t *testing.T) {
 	t.Helper()
+	monitoring := c.component(t, "monitoring")
 	c.run(t, "kubectl create serviceaccount stranger")
 	c.run(t, "kubectl create serviceaccount prometheus")
-	c.run(t, "kubectl apply -f deploy/components/monitoring/rbac.yaml")
+	c.run(t, "kubectl apply -k "+monitoring)
 	c.run(t, "kubectl create clusterrolebinding prometheus --clusterrole=quorate-metrics --serviceaccount=default:prometheus")
 	refused := func(token, status string) {
 		t.Helper()
@@ -188,7 +189,7 @@ func (c *cluster) scrapers(t *testing.T) {
 		return err
 	})
 	c.run(t, "kubectl delete clusterrolebinding prometheus")
-	c.run(t, "kubectl delete -f deploy/components/monitoring/rbac.yaml")
+	c.run(t, "kubectl delete -k "+monitoring)
 	c.run(t, "kubectl delete serviceaccount stranger prometheus")
 }
 

@@ -1,6 +1,6 @@
 // Command setup brings what the tests and the demo need and Go modules cannot:
-// ZooKeeper, a Java runtime and iproute2 from the distribution's packages, and the
-// control plane, built once per machine from its Go modules. It is done at once
+// ZooKeeper, a Java runtime and iproute2 from the distribution's packages, the control
+// plane, built once per machine from its Go modules, and others' CRDs. It is done at once
 // when everything is there already. Where it cannot install something, it says
 // exactly what is missing and how to get it.
 package main
@@ -46,6 +46,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	if *only == "packages" {
 		return nil
+	}
+	if _, err := lab.Definitions(ctx); err != nil {
+		return err
 	}
 	_, err := lab.Build(ctx, out)
 	return err
