@@ -73,14 +73,14 @@ func (c *cluster) auditsScheduler(t *testing.T) {
 	wired(1)
 	configure("false")
 	wired(0)
-	named := c.metricsNamed(t, c.alertRules(t))
+	named := c.metricsNamed(t)
 	maps.DeleteFunc(named, func(name string, _ []string) bool { return !ofExtender(name) })
 	await(t, "the extender's metrics that are named", func(ctx context.Context) error {
 		var urls []string
 		for i := range pods.Items {
 			urls = append(urls, "http://"+c.at(pods.Items[i].Name))
 		}
-		return c.served(ctx, named, urls...)
+		return c.served(ctx, named, nil, urls...)
 	})
 }
 

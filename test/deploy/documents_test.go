@@ -11,9 +11,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/spf13/pflag"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -101,40 +101,35 @@ func (c *cluster) take(t *testing.T, mapper meta.RESTMapper, block string) error
 // names is served, to those alone who may read it.
 func (c *cluster) scraped(t *testing.T) {
 	t.Helper()
-	rules := c.alertRules(t)
-	named := c.metricsNamed(t, rules)
-	maps.DeleteFunc(named, func(name string, _ []string) bool { return ofExtender(name) })
+	asked := labelsAsked(t)
+	named := c.metricsNamed(t)
+	for metric := range asked {
+		named[metric] = append(named[metric], "the alerts' expressions")
+	}
+	maps.DeleteFunc(named, func(name string, _ []string) bool { return ofExtender(name) || ofOthers[name] != "" })
 	if len(named) < 7 {
 		t.Errorf("metrics named: got %v, want those of all alerts", named)
 	}
 	await(t, "the metrics that are named", func(ctx context.Context) error {
-		var urls []string
+		urls := []string{c.RESTConfig().Host}
 		for _, pod := range c.replicas(t) {
 			urls = append(urls, "https://"+c.at(pod))
 		}
-		return c.served(ctx, named, urls...)
+		return c.served(ctx, named, asked, urls...)
 	})
 	c.scrapers(t)
-	c.alerts(t, rules)
-}
-
-func (c *cluster) alertRules(t *testing.T) []byte {
-	t.Helper()
-	rules, err := os.ReadFile(filepath.Join(c.repo, "deploy/components/monitoring/prometheusrule.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rules
 }
 
 func ofExtender(metric string) bool { return strings.HasPrefix(metric, "quorate_extender_") }
 
 // metricsNamed by the alerts and the pages, and where.
-func (c *cluster) metricsNamed(t *testing.T, rules []byte) map[string][]string {
+func (c *cluster) metricsNamed(t *testing.T) map[string][]string {
 	t.Helper()
 	named := map[string][]string{}
-	for _, name := range metricName.FindAllString(string(rules), -1) {
-		named[name] = append(named[name], "the alerts")
+	for _, a := range alerts(t) {
+		for _, name := range metricName.FindAllString(a.Annotations["summary"]+" "+a.Annotations["description"], -1) {
+			named[name] = append(named[name], "alert "+a.Alert)
+		}
 	}
 	for page, text := range c.pages(t) {
 		for _, name := range metricName.FindAllString(text, -1) {
@@ -144,23 +139,27 @@ func (c *cluster) metricsNamed(t *testing.T, rules []byte) map[string][]string {
 	return named
 }
 
-// served fails for a metric that none of them serves.
-func (c *cluster) served(ctx context.Context, named map[string][]string, urls ...string) error {
-	served := map[string]bool{}
+// served fails for a metric that none of them serves, or none with a label that is
+// asked of it.
+func (c *cluster) served(ctx context.Context, named, asked map[string][]string, urls ...string) error {
+	var exported strings.Builder
 	for _, url := range urls {
 		body, err := scrape(ctx, url, c.RESTConfig().BearerToken)
 		if err != nil {
 			return err
 		}
-		for line := range strings.Lines(body) {
-			if end := strings.IndexAny(line, "{ "); end > 0 {
-				served[line[:end]] = true
-			}
-		}
+		exported.WriteString(body)
 	}
+	served := series(exported.String())
 	for name, by := range named {
-		if !served[name] {
+		labels, ok := served[name]
+		if !ok {
 			return fmt.Errorf("nobody serves %s, which is in %v", name, by)
+		}
+		for _, label := range asked[name] {
+			if !slices.Contains(labels, label) && !slices.Contains(byPrometheus, label) {
+				return fmt.Errorf("%s has labels %v, and is asked for %s", name, labels, label)
+			}
 		}
 	}
 	return nil
@@ -222,61 +221,4 @@ func scrape(ctx context.Context, server, token string) (string, error) {
 		err = fmt.Errorf("scrape %s: %s: %s", server, resp.Status, body)
 	}
 	return string(body), err
-}
-
-// alerts looks whether each says when, how bad and what to do, and whether its
-// expression's brackets match: the parser itself is larger than all of us.
-func (c *cluster) alerts(t *testing.T, text []byte) {
-	t.Helper()
-	var rule struct {
-		Spec struct {
-			Groups []struct {
-				Name  string
-				Rules []struct {
-					Alert, Expr, For    string
-					Labels, Annotations map[string]string
-				}
-			}
-		}
-	}
-	if err := yaml.Unmarshal(text, &rule); err != nil {
-		t.Fatal(err)
-	}
-	known := map[string]bool{}
-	for _, g := range rule.Spec.Groups {
-		for _, r := range g.Rules {
-			if known[r.Alert] || r.Alert == "" || r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
-				t.Errorf("alert %q: is there twice, or does not say what is wrong and what to do", r.Alert)
-			}
-			known[r.Alert] = true
-			if s := r.Labels["severity"]; s != "page" && s != "ticket" {
-				t.Errorf("alert %s: severity is %q", r.Alert, s)
-			}
-			if _, err := time.ParseDuration(r.For); r.For != "" && err != nil {
-				t.Errorf("alert %s: %v", r.Alert, err)
-			}
-			if rest := unmatched(r.Expr); rest != "" {
-				t.Errorf("alert %s: brackets %q match nothing in %s", r.Alert, rest, r.Expr)
-			}
-		}
-	}
-}
-
-// unmatched are the brackets outside of strings that have no counterpart.
-func unmatched(expr string) string {
-	expr = regexp.MustCompile(`"(\\.|[^"\\])*"`).ReplaceAllString(expr, "")
-	open := ""
-	for _, r := range expr {
-		switch {
-		case strings.ContainsRune("([{", r):
-			open += string(r)
-		case strings.ContainsRune(")]}", r):
-			want := "([{"[strings.IndexRune(")]}", r)]
-			if open == "" || open[len(open)-1] != want {
-				return open + string(r)
-			}
-			open = open[:len(open)-1]
-		}
-	}
-	return open
 }
