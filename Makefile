@@ -97,7 +97,8 @@ verify-image: image-check ## The image's binary runs, and is the same built in a
 	$(MAKE) -C "$$TMPDIR/src" image-root VERSION='$(VERSION)' IMAGE_ROOT="$$TMPDIR/image" > "$$TMPDIR/log"; \
 	cmp $(IMAGE_ROOT)/quorate "$$TMPDIR/image/quorate"
 
-# Binaries for other machines are compiled from nothing, a minute each: here alone.
+# Binaries for other machines are compiled from nothing, a minute each: here alone. Tests
+# release for this one.
 .PHONY: release
 release: ## Binaries of all platforms with SBOMs and checksums, in RELEASE_DIR
 	rm -rf $(RELEASE_DIR) && mkdir -p $(RELEASE_DIR)
