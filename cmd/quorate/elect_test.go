@@ -65,7 +65,7 @@ func TestElectDefaults(t *testing.T) {
 	}
 }
 
-// The example that is shipped is taken, flags and all.
+// The example that is shipped is taken, flags and all, and finds us where they are put.
 func TestExampleOfElect(t *testing.T) {
 	page, err := os.ReadFile("../../deploy/examples/elect/kube-controller-manager.yaml")
 	if err != nil {
@@ -86,5 +86,20 @@ func TestExampleOfElect(t *testing.T) {
 	}
 	if o.election.ResourceLock != leaderelection.ZooKeeper || fs.Arg(0) != "kube-controller-manager" {
 		t.Errorf("store and command: got %s and %v", o.election.ResourceLock, fs.Args())
+	}
+	install, shared := pod.Spec.InitContainers[0], t.TempDir()
+	in := func(c corev1.Container, name string) string {
+		return strings.Replace(name, c.VolumeMounts[0].MountPath, shared, 1)
+	}
+	var said bytes.Buffer
+	if code := run(t.Context(), []string{install.Args[0], in(install, install.Args[1])}, &said, &said); code != 0 {
+		t.Fatalf("%v: exit code %d, %s", install.Args, code, &said)
+	}
+	wrapped := pod.Spec.Containers[0]
+	if file, err := os.Stat(in(wrapped, wrapped.Command[0])); err != nil || file.Mode().Perm() != 0o755 {
+		t.Errorf("what was installed: %v (%v), want a program", file, err)
+	}
+	if install.VolumeMounts[0].Name != wrapped.VolumeMounts[0].Name {
+		t.Errorf("volumes: got %s and %s, want the same", install.VolumeMounts[0].Name, wrapped.VolumeMounts[0].Name)
 	}
 }
