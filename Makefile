@@ -122,21 +122,21 @@ generate: ## Rewrite everything that is generated
 verify: verify-fmt verify-mod verify-generated verify-lint ## All checks that are not tests
 
 .PHONY: verify-fmt
-verify-fmt:
+verify-fmt: ## Every file is gofmt'ed
 	@out=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); [ -z "$$out" ] || { echo "not gofmt'ed: $$out"; exit 1; }
 
 # Without test/promql: what the tests of Prometheus need is 280 MB to download.
 .PHONY: verify-mod
-verify-mod:
+verify-mod: ## go.mod and go.sum are tidy
 	@for m in . tools test/controlplane; do (cd $$m && go mod tidy -diff) || { echo "$$m: run go mod tidy"; exit 1; }; done
 
 .PHONY: verify-generated
-verify-generated:
+verify-generated: ## What is generated is up to date
 	@before=$$(git diff | git hash-object --stdin); go generate ./...; \
 	[ "$$before" = "$$(git diff | git hash-object --stdin)" ] || { git diff --stat; echo "generated files were stale: commit what make generate wrote"; exit 1; }
 
 .PHONY: verify-lint
-verify-lint:
+verify-lint: ## The linters have nothing to say
 	@echo "== lint (the linter itself is built the first time: about three minutes)"
 	go vet ./...
 	cd test/controlplane && GOFLAGS= go vet ./... # as it was built, or all of Kubernetes is compiled again

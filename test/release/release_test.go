@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -100,5 +101,25 @@ func billed(t *testing.T, text []byte, binary string) {
 func TestReleaseIsForAllPlatforms(t *testing.T) {
 	if got := output(t, "make", "-n", "release"); !strings.Contains(got, "for p in linux/amd64 linux/arm64 darwin/arm64; do") {
 		t.Errorf("make release: got %s", got)
+	}
+}
+
+var phony = regexp.MustCompile(`(?m)^\.PHONY: (.*)$`)
+
+// Whoever asks what can be made is told all of it.
+func TestHelpListsEveryTarget(t *testing.T) {
+	makefile, err := os.ReadFile(filepath.Join("..", "..", "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := strings.Fields(output(t, "make", "help"))
+	targets := phony.FindAllSubmatch(makefile, -1)
+	for _, target := range targets {
+		if !slices.Contains(listed, "\x1b[1m"+string(target[1])) {
+			t.Errorf("make help does not list %s", target[1])
+		}
+	}
+	if len(targets) < 10 {
+		t.Errorf("targets: got %d, want all", len(targets))
 	}
 }
