@@ -204,6 +204,31 @@ func TestPodIsProbedScrapedAndBudgeted(t *testing.T) {
 		t.Errorf("the ServiceMonitor says %+v, and the Service is %v with %v", monitor.Spec, s.Labels, s.Spec.Ports)
 	}
 	in.reaches(s.Name, d.Namespace, s.Spec.Ports[0].Port, d, c.Metrics.BindAddress)
+	in.misses(s.Name)
+}
+
+// misses that an alert tells when nothing of that Service is scraped: Prometheus' job is
+// named for it.
+func (in installation) misses(service string) {
+	in.t.Helper()
+	var rule struct {
+		Spec struct {
+			Groups []struct {
+				Rules []struct {
+					Expr string `json:"expr"`
+				} `json:"rules"`
+			} `json:"groups"`
+		} `json:"spec"`
+	}
+	in.read("PrometheusRule", "quorate", &rule)
+	for _, g := range rule.Spec.Groups {
+		for _, r := range g.Rules {
+			if strings.Contains(r.Expr, `absent(up{job="`+service+`"}`) {
+				return
+			}
+		}
+	}
+	in.t.Errorf("no alert tells that Service %s is not scraped", service)
 }
 
 // probed that kubelets ask the container's health where the process serves it.
