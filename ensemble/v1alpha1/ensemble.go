@@ -173,6 +173,7 @@ type TopologyLevel struct {
 	// repeat: rack r1 of zone a is not rack r1 of zone b. Without it, equal values
 	// are one domain.
 	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:Pattern=`^(([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
 	// +optional
 	Within string `json:"within,omitempty"`
 }

@@ -88,6 +88,7 @@ func TestRefusals(t *testing.T) {
 		"a level twice":       {"{" + good + ", topology: [{topologyKey: zone}, {topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]}", []string{"spec.topology", "names a level twice; remove one"}},
 		"within itself":       {"{" + good + ", topology: [{topologyKey: zone, within: zone}]}", []string{"spec.topology[0]", "lies within itself", "within"}},
 		"topology key":        {"{" + good + ", topology: [{topologyKey: 'my zone'}]}", []string{"spec.topology[0].topologyKey", "should match"}},
+		"enclosing key":       {"{" + good + ", topology: [{topologyKey: rack, within: 'my zone'}]}", []string{"spec.topology[0].within", "should match"}},
 		"unknown action":      {"{" + good + ", topology: [{topologyKey: zone, whenUnsatisfiable: Maybe}]}", []string{"spec.topology[0].whenUnsatisfiable", `supported values: "DoNotSchedule", "ScheduleAnyway"`}},
 		"probe of another":    {"{" + good + ", system: Etcd, probe: {zooKeeper: {}}}", []string{"spec.probe.zooKeeper goes with spec.system: ZooKeeper; set spec.system, or remove spec.probe.zooKeeper"}},
 		"etcd probe":          {"{" + good + ", probe: {etcd: {}}}", []string{"spec.probe.etcd goes with spec.system: Etcd; set spec.system, or remove spec.probe.etcd"}},
