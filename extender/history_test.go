@@ -2,7 +2,6 @@ package extender
 
 import (
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -27,23 +26,32 @@ type history struct {
 	choose  func(n int) int
 	decider func() decider
 
-	truth, view *world
-	snapshot    *membership.Snapshot // of view
-	d           decider
-	now         time.Time
-	delivered   time.Time
-	lag         time.Duration // of the view behind events, once binds fail no more
-	happened    time.Time     // the last event
-	serial      int
-	down        map[string]bool
-	away        map[string]map[string]string // labels of the nodes that were deleted
-	bare        map[string]bool              // those of them that are back without labels
-	parked      map[types.UID]bool           // until the scheduler sees an event, or a poke
-	flights     []*flight
-	ready       map[string]time.Time // when a pending pod is asked for again
-	tries       map[string]int
-	log         []string
+	truth *world
+	now   time.Time
+	sight
+	d        decider
+	idle     *standby
+	lag      time.Duration // of the view behind events, once binds fail no more
+	happened time.Time     // the last event
+	serial   int
+	down     map[string]bool
+	away     map[string]map[string]string // labels of the nodes that were deleted
+	bare     map[string]bool              // those of them that are back without labels
+	parked   map[types.UID]bool           // until the scheduler sees an event, or a poke
+	flights  []*flight
+	ready    map[string]time.Time // when a pending pod is asked for again
+	tries    map[string]int
+	log      []string
 }
+
+// sight is what was delivered of the truth, and when.
+type sight struct {
+	view      *world
+	snapshot  *membership.Snapshot // of view
+	delivered time.Time
+}
+
+func (s sight) ensemble() *membership.Ensemble { return s.view.ensemble(s.snapshot) }
 
 // flight is a bind on its way.
 type flight struct {
@@ -51,6 +59,7 @@ type flight struct {
 	uid       types.UID
 	lands     time.Time // zero: never
 	gaveUp    time.Time // when the scheduler thinks that it failed
+	orphaned  bool      // that scheduler is not the active one any more
 	voters    int       // most voters that the ensemble had since the answer
 	live      *v1alpha1.EnsembleStatus
 	// excused are those that were bound when the pod was one of two voters or fewer,
@@ -91,7 +100,7 @@ func (h *history) play() error {
 	}
 	h.truth.voters = 3 + 2*h.choose(3)
 	h.note("levels %v, %d voters, nodes %v", h.truth.levels, h.truth.voters, h.truth.nodeNames())
-	h.d = h.decider()
+	h.d, h.idle = h.decider(), &standby{d: h.decider()}
 	h.deliver()
 	for range steps {
 		if err := h.step(); err != nil {
@@ -119,9 +128,11 @@ func (h *history) step() error {
 		h.scale()
 	case x < 84:
 		h.restart()
-	case x < 89:
+	case x < 86:
+		h.takeover()
+	case x < 90:
 		h.roles()
-	case x < 92:
+	case x < 93:
 		h.nodes()
 	case x < 95:
 		if err := h.pass(time.Duration(h.choose(90)) * time.Second); err != nil {
@@ -249,24 +260,12 @@ func liveNames(s *v1alpha1.EnsembleStatus) []string {
 	return names
 }
 
-// restart is the extender starting anew; what it knew is gone.
-func (h *history) restart() {
-	h.note("restart")
-	h.deliver()
-	h.d = h.decider()
-	if l, ok := h.d.(interface {
-		Doubt(time.Time, iter.Seq[*membership.Ensemble])
-	}); ok {
-		l.Doubt(h.now, h.snapshot.Ensembles())
-	}
-	clear(h.parked) // whoever waits is poked
-}
-
 // deliver makes the view what the truth is.
 func (h *history) deliver() {
+	h.idle.follow(h.now, h.sight)
 	h.view, h.delivered = h.truth.clone(), h.now
 	h.snapshot = h.view.snapshot()
-	e := h.view.ensemble(h.snapshot)
+	e := h.ensemble()
 	h.d.See(h.now, e)
 	for _, m := range h.d.Reopened(h.snapshot, e) {
 		h.note("poke %s", m.Name)
@@ -303,7 +302,7 @@ func (h *history) attempt(name string, p *worldPod, given []string, faults bool)
 		h.parked[p.uid] = true
 		return
 	}
-	a := h.d.Filter(h.now, h.snapshot, h.view.ensemble(h.snapshot), p.uid, given, false)
+	a := h.d.Filter(h.now, h.snapshot, h.ensemble(), p.uid, given, false)
 	h.note("ask %s among %v: %v %v %s", name, given, a.Outcome, a.Nodes, a.Message)
 	if len(a.Nodes) == 0 {
 		p.condition = fmt.Sprint(a.Outcome)
@@ -357,7 +356,7 @@ func (h *history) land() error {
 				return err
 			}
 		}
-		if p := h.truth.pods[f.pod]; p != nil && p.uid == f.uid && p.node == "" && !h.now.Before(f.gaveUp) {
+		if p := h.truth.pods[f.pod]; p != nil && p.uid == f.uid && p.node == "" && !h.now.Before(f.gaveUp) && !f.orphaned {
 			p.condition = "bind failed"
 		}
 	}
