@@ -340,8 +340,10 @@ func (b *builder) declared() electorate {
 		}
 	}
 	next := len(b.out.Members)
-	for _, name := range absent {
-		if len(e.voices) < e.voters && !there[name] {
+	for i, name := range absent {
+		// Where votes differ, one who leaves does not stand in for one who is to come.
+		meant := len(stated) > 0 && i < len(b.expected)
+		if !there[name] && (meant || len(e.voices) < e.voters) {
 			there[name] = true
 			e.voices = append(e.voices, voiceOf(stated.voter(name), next, false))
 			next++

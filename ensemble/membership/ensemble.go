@@ -62,7 +62,8 @@ type Member struct {
 	Name string
 	// UID of the pod; empty where only its volume is there.
 	UID types.UID
-	// Observer members are selected by spec.observers and count nowhere.
+	// Observer members are selected by spec.observers: they count in the live
+	// configuration alone, if they vote in it.
 	Observer bool
 	// Node that the pod is bound to, or empty.
 	Node string

@@ -268,3 +268,15 @@ func TestZeroJudgementDenies(t *testing.T) {
 		t.Error("a judgement that nobody made lets something pass")
 	}
 }
+
+// A former voter that has not left yet does not stand in for one that is absent at the
+// moment: any of them may be the three.
+func TestWeightOfTheAbsent(t *testing.T) {
+	weighted := ensembleOf("zk", func(e *v1alpha1.Ensemble) {
+		e.Spec.Quorum = &v1alpha1.QuorumSpec{Members: []v1alpha1.QuorumMember{{Name: "zk-3", Weight: new(int64(3))}}}
+	})
+	e, _ := FromObjects(objects(setOf("zk", 3), zones("a", "b", "c"), weighted, podOf("zk-1", "a1"), podOf("zk-2", "a2"), podOf("zk-3", "b1"))...).Get(zk)
+	if e.Judgements[0].Survives(quorum.SetOf(e.Index("zk-1"), e.Index("zk-2"))) {
+		t.Error("two of the three that are meant to vote are lost, and zk-3, which leaves, is taken to outvote them")
+	}
+}
