@@ -88,7 +88,7 @@ func (q *question) share(usable int) int {
 // needsHost reports whether the sibling is yet to be placed.
 func (q *question) needsHost(i int) bool {
 	m := &q.e.Members[i]
-	if m.UID == "" || m.Bound() || m.Gated || m.Terminating || m.Observer || len(q.o.places[i]) > 0 {
+	if m.UID == "" || m.Bound() || m.Gated || m.Terminating || len(q.o.places[i]) > 0 {
 		return false
 	}
 	return slices.ContainsFunc(q.judgements, func(j *membership.Judgement) bool { return j.Counts.Has(i) })

@@ -106,7 +106,7 @@ type Candidate struct {
 // sibling its share.
 func Filter(nodes Nodes, e *membership.Ensemble, c Candidate, given []string, claims Claims) Answer {
 	q := &question{e: e, c: c, nodes: nodes, judgements: judging(e, c.Member)}
-	if e.Members[c.Member].Observer || len(q.judgements) == 0 {
+	if len(q.judgements) == 0 {
 		return q.free(given)
 	}
 	q.o = occupied(nodes, e, c.Member, claims)

@@ -18,23 +18,35 @@ import (
 
 // starved finds a pod that waits although some node is safe for it, by the model.
 func (h *history) starved() error {
-	if len(h.fatal(h.truth.voters, nil))+len(h.fatalLive()) > 0 {
-		return nil
-	}
 	for name, p := range h.truth.pods {
 		if p.node != "" {
 			continue
 		}
 		for _, n := range h.truth.nodeNames() {
-			p.node = n
-			safe := len(h.fatal(h.truth.voters, nil))+len(h.fatalLive()) == 0
-			p.node = ""
-			if safe {
+			if h.truth.safe(p, n) {
 				return fmt.Errorf("stuck: %s waits %v after the last fault, and %s is safe for it", name, horizon, n)
 			}
 		}
 	}
 	return nil
+}
+
+// safe reports whether no voters that may be in force are lost with a domain of the
+// node once the pod is there, too.
+func (w *world) safe(p *worldPod, node string) bool {
+	p.node = node
+	defer func() { p.node = "" }()
+	_, guessed := w.elected()
+	for _, e := range []electorate{w.declared(w.voters), guessed} {
+		fatal := w.fatal(e, nobodyExcused)
+		if e.voters > 0 && e.breaks(nil) { // every weight is zero
+			return false
+		}
+		if slices.ContainsFunc(w.domains(node), func(d string) bool { return fatal[d] }) {
+			return false
+		}
+	}
+	return true
 }
 
 // TestHistories plays the same histories every time; QUORATE_CHAOS=1 plays twenty

@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/quorate/quorate/ensemble/membership"
-	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
 // decider is what is put to the test: a Ledger, or a control.
@@ -60,8 +59,9 @@ type flight struct {
 	lands     time.Time // zero: never
 	gaveUp    time.Time // when the scheduler thinks that it failed
 	orphaned  bool      // that scheduler is not the active one any more
-	voters    int       // most voters that the ensemble had since the answer
-	live      *v1alpha1.EnsembleStatus
+	sizes     []int     // of the StatefulSet since the answer
+	roles     int       // the edition of them that it was answered for
+	live      *live
 	// excused are those that were bound when the pod was one of two voters or fewer,
 	// who may go anywhere: next to those on their way out, too.
 	excused map[types.UID]bool
@@ -99,6 +99,7 @@ func (h *history) play() error {
 		h.truth.levels = append(h.truth.levels, level(word))
 	}
 	h.truth.voters = 3 + 2*h.choose(3)
+	h.electorates()
 	h.note("levels %v, %d voters, nodes %v", h.truth.levels, h.truth.voters, h.truth.nodeNames())
 	h.d, h.idle = h.decider(), &standby{d: h.decider()}
 	h.deliver()
@@ -234,30 +235,8 @@ func (h *history) scale() {
 	h.truth.voters = []int{1, 3, 3, 5, 5, 7}[h.choose(6)]
 	h.note("scale to %d", h.truth.voters)
 	for _, f := range h.flights {
-		f.voters = max(f.voters, h.truth.voters)
+		f.sizes = append(f.sizes, h.truth.voters)
 	}
-}
-
-// roles is a change of the live configuration: to some of the members, which the
-// StatefulSet may have or not, or to one that nobody knows.
-func (h *history) roles() {
-	h.truth.live = nil
-	if n := []int{0, 1, 3, 3, 4, 5}[h.choose(6)]; n > 0 {
-		names := []string{"zk-0", "zk-1", "zk-2", "zk-3", "zk-4", "zk-5", "zk-6"}
-		first := h.choose(len(names) - n + 1)
-		h.truth.live = liveConfig(names[first : first+n])
-	}
-	h.note("live configuration %v", liveNames(h.truth.live))
-}
-
-func liveNames(s *v1alpha1.EnsembleStatus) []string {
-	var names []string
-	if s != nil {
-		for _, m := range s.Members {
-			names = append(names, m.Name)
-		}
-	}
-	return names
 }
 
 // deliver makes the view what the truth is.
@@ -309,7 +288,7 @@ func (h *history) attempt(name string, p *worldPod, given []string, faults bool)
 		h.parked[p.uid] = !a.Outcome.Temporary()
 		return
 	}
-	f := &flight{pod: name, uid: p.uid, node: a.Nodes[h.choose(len(a.Nodes))], lands: h.now, gaveUp: h.now.Add(time.Millisecond), voters: max(h.view.voters, h.truth.voters), live: h.view.live}
+	f := &flight{pod: name, uid: p.uid, node: a.Nodes[h.choose(len(a.Nodes))], lands: h.now, gaveUp: h.now.Add(time.Millisecond), sizes: []int{h.view.voters, h.truth.voters}, roles: h.view.edition, live: h.view.live}
 	if h.view.voters <= 2 {
 		f.excused = h.bound()
 	}
@@ -370,70 +349,52 @@ func (h *history) bind(f *flight) error {
 	if p == nil || p.uid != f.uid || p.node != "" || p.terminating {
 		return nil
 	}
-	voters := max(f.voters, h.truth.voters)
 	if h.truth.nodes[f.node] == nil {
 		h.exit(f.pod) // the garbage collector takes what is bound to no node
 		return nil
 	}
-	before, liveBefore := h.fatal(voters, f.excused), h.fatalLive()
+	unsafe := h.judge(f)
 	p.node, p.condition = f.node, ""
 	h.note("%s lands on %s", f.pod, f.node)
 	h.event()
-	for d := range h.fatal(voters, f.excused) {
-		if !before[d] {
-			return fmt.Errorf("unsafe: with %s on %s, %s holds voters that the %d can't do without", f.pod, f.node, d, voters)
-		}
-	}
-	if f.live != h.truth.live {
-		return nil // it was answered for another configuration
-	}
-	for d := range h.fatalLive() {
-		if !liveBefore[d] {
-			return fmt.Errorf("unsafe: with %s on %s, %s holds voters that the live %v can't do without", f.pod, f.node, d, liveNames(f.live))
-		}
-	}
-	return nil
+	return unsafe()
 }
 
-// fatal is the slow and obviously right model: the domains of hard levels in which
-// more than (voters-1)/2 members are bound, the excused not counted.
-func (h *history) fatal(voters int, excused map[types.UID]bool) map[string]bool {
-	return h.fatalOf(voters, func(_ string, p *worldPod) bool { return !excused[p.uid] })
-}
-
-// fatalLive is the same for the live configuration: its members alone count.
-func (h *history) fatalLive() map[string]bool {
-	names := liveNames(h.truth.live)
-	return h.fatalOf(len(names), func(name string, _ *worldPod) bool { return slices.Contains(names, name) })
-}
-
-func (h *history) fatalOf(voters int, counts func(string, *worldPod) bool) map[string]bool {
-	found := map[string]bool{}
-	if voters <= 2 {
-		return found
-	}
-	count := map[string]int{}
-	for name, p := range h.truth.pods {
-		if p.node == "" || !counts(name, p) {
-			continue
-		}
-		for _, d := range h.domains(p.node) {
-			if count[d]++; count[d] > (voters-1)/2 {
-				found[d] = true
+// judge looks before a bind and, when the result is called, after it: it must make no
+// domain one that the voters can't lose, neither the declared ones, nor the live ones.
+// What it was answered for may have changed since. Of the numbers there were, it has to
+// be safe for one: whoever was told later of the same domain was told by that. Other
+// voters than those it was answered for it need not be safe for.
+func (h *history) judge(f *flight) (unsafe func() error) {
+	w := h.truth
+	is, _ := w.elected()
+	excused := func(p *worldPod) bool { return f.excused[p.uid] }
+	fatal := func() (declared []map[string]bool, live map[string]bool) {
+		for _, n := range f.sizes {
+			if e := w.declared(n); e.voters > 2 && f.roles == w.edition {
+				declared = append(declared, w.fatal(e, excused))
 			}
 		}
-	}
-	return found
-}
-
-// domains of a node at the hard levels.
-func (h *history) domains(node string) []string {
-	var ds []string
-	for _, l := range h.truth.levels {
-		labels := h.truth.nodes[node]
-		if _, ok := labels[l.TopologyKey]; ok && l.WhenUnsatisfiable != v1alpha1.ScheduleAnyway {
-			ds = append(ds, fmt.Sprint(l.TopologyKey, " ", labels[l.Within], "/", labels[l.TopologyKey]))
+		if f.live == w.live {
+			live = w.fatal(is, nobodyExcused)
 		}
+		return declared, live
 	}
-	return ds
+	before, liveBefore := fatal()
+	return func() error {
+		after, liveAfter := fatal()
+		for i := range after {
+			for d := range after[i] {
+				if !before[i][d] && !slices.ContainsFunc(after, func(other map[string]bool) bool { return !other[d] }) {
+					return fmt.Errorf("unsafe: with %s on %s, %s holds voters that %v can't do without", f.pod, f.node, d, f.sizes)
+				}
+			}
+		}
+		for d := range liveAfter {
+			if !liveBefore[d] {
+				return fmt.Errorf("unsafe: with %s on %s, %s holds voters that the live %v can't do without", f.pod, f.node, d, is.names)
+			}
+		}
+		return nil
+	}
 }

@@ -51,7 +51,7 @@ func occupied(nodes Nodes, e *membership.Ensemble, candidate int, claims Claims)
 	}
 	for i := range e.Members {
 		m := &e.Members[i]
-		if i == candidate || m.Observer {
+		if i == candidate {
 			continue
 		}
 		for l, domains := range m.Occupies {

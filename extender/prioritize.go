@@ -13,7 +13,7 @@ import (
 func Prioritize(nodes Nodes, e *membership.Ensemble, member int, given []string, claims Claims) []int64 {
 	scores := make([]int64, len(given))
 	q := &question{e: e, c: Candidate{Member: member}, nodes: nodes, judgements: judging(e, member)}
-	if e.Members[member].Observer || len(q.judgements) == 0 || len(e.Levels) == 0 {
+	if len(q.judgements) == 0 || len(e.Levels) == 0 {
 		return scores
 	}
 	q.o = occupied(nodes, e, member, claims)

@@ -17,7 +17,7 @@ import (
 // script is one file of testdata/filter in the making. Its commands:
 //
 //	nodes                 one line per node: NAME LABEL=VALUE...; with count=N each line stands for NAME1 to NAMEN
-//	ensemble voters=N levels=(host,zone,rack<zone,zone?) live=(zk-0,...) weights=(zk-0:2) only=(a,b), the zones of an affinity
+//	ensemble voters=N levels=(host,zone,rack<zone,zone?) live=(zk-0,...) [told, that they vote] weights=(zk-0:2) only=(a,b), the zones of an affinity
 //	pods                  one line per pod: NAME [on NODE] [terminating|gated|observer|nominated NODE]; others stay
 //	volume pod=P LABEL=V  the member's volume leaves it the nodes with this label
 //	ask pod=P nodes=(...) Filter; all nodes where none are named, those of zone=Z; times=N tells the last answer of so many
@@ -122,7 +122,7 @@ func (s *script) ensemble(t *testing.T, d *datadriven.TestData) {
 		s.w.levels = append(s.w.levels, level(word))
 	}
 	if live := list(d, "live"); live != nil {
-		s.w.live = liveConfig(live)
+		s.w.live = liveConfig(live, func(string) bool { return d.HasArg("told") })
 	}
 	for _, word := range list(d, "weights") {
 		name, n, _ := strings.Cut(word, ":")

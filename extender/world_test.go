@@ -24,11 +24,19 @@ type world struct {
 	voters   int                          // replicas of the StatefulSet
 	levels   []v1alpha1.TopologyLevel
 	only     []string // the zones that the pods' affinity leaves them; nil: all
-	live     *v1alpha1.EnsembleStatus
+	live     *live
 	quorum   *v1alpha1.QuorumSpec
 	pods     map[string]*worldPod
 	volumes  map[string]map[string]string // labels of the nodes that a member's volume is bound to
-	observer map[string]bool
+	observer map[string]bool              // by pod; spec.observers names them
+	edition  int                          // of those
+}
+
+// live is a live configuration, and what the status tells of it.
+type live struct {
+	status v1alpha1.EnsembleStatus
+	voters []string
+	may    []string // those who may be voters, as far as the status tells
 }
 
 type worldPod struct {
@@ -95,10 +103,10 @@ func (w *world) snapshot() *membership.Snapshot {
 	}
 	ensemble := &v1alpha1.Ensemble{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "zk", UID: "ensemble"}}
 	ensemble.Spec.Selector = v1alpha1.Selector{MatchLabels: map[string]v1alpha1.LabelValue{"app": "zk"}}
-	ensemble.Spec.Observers = &v1alpha1.Selector{MatchLabels: map[string]v1alpha1.LabelValue{"role": "observer"}}
+	ensemble.Spec.Observers = w.observers()
 	ensemble.Spec.Topology, ensemble.Spec.Quorum = w.levels, w.quorum
 	if w.live != nil {
-		ensemble.Status = *w.live
+		ensemble.Status = w.live.status
 	}
 	objects := []runtime.Object{set, ensemble}
 	for name, labels := range w.nodes {
@@ -114,10 +122,7 @@ func (w *world) snapshot() *membership.Snapshot {
 }
 
 func (w *world) pod(name string, p *worldPod) *corev1.Pod {
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: p.uid, Labels: map[string]string{"app": "zk"}}}
-	if w.observer[name] {
-		pod.Labels["role"] = "observer"
-	}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: p.uid, Labels: map[string]string{"app": "zk", appsv1.StatefulSetPodNameLabel: name}}}
 	pod.OwnerReferences = []metav1.OwnerReference{{Kind: "StatefulSet", Name: "zk", Controller: new(true)}}
 	pod.Spec.NodeName, pod.Status.NominatedNodeName = p.node, p.nominated
 	one := corev1.ResourceList{v1alpha1.VoterResource: resource.MustParse("1")}
@@ -142,13 +147,35 @@ func inZones(zones []string) *corev1.Affinity {
 			{Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: zones}}}}}}}
 }
 
-// liveConfig is the status of an ensemble whose live configuration has these members.
-func liveConfig(names []string) *v1alpha1.EnsembleStatus {
-	status := &v1alpha1.EnsembleStatus{Voters: new(int32(len(names)))}
-	for _, name := range names {
-		status.Members = append(status.Members, v1alpha1.MemberStatus{Name: name, Role: "Follower"})
+// observers selects those of the world, by name: so it says the same of a pod that is
+// absent.
+func (w *world) observers() *v1alpha1.Selector {
+	var names []v1alpha1.LabelValue
+	for _, name := range slices.Sorted(maps.Keys(w.observer)) {
+		if w.observer[name] {
+			names = append(names, v1alpha1.LabelValue(name))
+		}
 	}
-	return status
+	if names == nil {
+		return nil
+	}
+	return &v1alpha1.Selector{MatchExpressions: []v1alpha1.SelectorRequirement{
+		{Key: appsv1.StatefulSetPodNameLabel, Operator: metav1.LabelSelectorOpIn, Values: names}}}
+}
+
+// liveConfig is a live configuration of these voters. Of those that the status doesn't
+// tell, it is not known whether they vote or wait to be taken in.
+func liveConfig(names []string, told func(string) bool) *live {
+	l := &live{voters: names, may: names, status: v1alpha1.EnsembleStatus{Voters: new(int32(len(names)))}}
+	for _, name := range names {
+		l.show(name, "Follower", told(name))
+	}
+	return l
+}
+
+// show makes the status tell of a member.
+func (l *live) show(name, role string, votes bool) {
+	l.status.Members = append(l.status.Members, v1alpha1.MemberStatus{Name: name, Role: role, Votes: votes})
 }
 
 func volume(pod string, labels map[string]string) []runtime.Object {
