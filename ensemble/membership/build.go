@@ -372,8 +372,12 @@ func (b *builder) lives(voters []Voter, c *Config) electorate {
 		}
 	}
 	for _, name := range c.Maybe {
-		if i := b.out.Index(name); i >= 0 && strangers > 0 && !b.out.Members[i].Observer {
+		switch i := b.out.Index(name); {
+		case strangers == 0:
+		case i >= 0 && !b.out.Members[i].Observer:
 			e.voices = append(e.voices, voiceOf(stated.voter(name), i, true))
+		case i < 0 && len(stated) > 0: // its vote may not be worth what a stranger's is
+			absent = append(absent, stated.voter(name))
 		}
 	}
 	next := len(b.out.Members)

@@ -280,3 +280,18 @@ func TestWeightOfTheAbsent(t *testing.T) {
 		t.Error("two of the three that are meant to vote are lost, and zk-3, which leaves, is taken to outvote them")
 	}
 }
+
+// Who may be a voter by the status has the weight stated for it, though its pod is
+// absent: a stranger of weight 1 in its place would make up for another one.
+func TestWeightOfTheUntold(t *testing.T) {
+	weighted := ensembleOf("zk", status(3, "zk-0", "zk-1", "zk-2"), func(e *v1alpha1.Ensemble) {
+		for i := range e.Status.Members {
+			e.Status.Members[i].Votes = false
+		}
+		e.Spec.Quorum = &v1alpha1.QuorumSpec{Members: []v1alpha1.QuorumMember{{Name: "zk-2", Weight: new(int64(0))}}}
+	})
+	e, _ := FromObjects(objects(setOf("zk", 3), zones("a", "b", "c"), weighted, podOf("zk-0", "a1"))...).Get(zk)
+	if j := &e.Judgements[0]; j.Name != Live || j.Survives(quorum.SetOf(0)) {
+		t.Errorf("%s: the loss of one of the two that have a vote is survived", j.Name)
+	}
+}
