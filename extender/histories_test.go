@@ -23,7 +23,7 @@ func (h *history) starved() error {
 			continue
 		}
 		for _, n := range h.truth.nodeNames() {
-			if h.truth.safe(p, n) {
+			if h.truth.allows(name, n) && h.truth.safe(name, p, n) {
 				return fmt.Errorf("stuck: %s waits %v after the last fault, and %s is safe for it", name, horizon, n)
 			}
 		}
@@ -32,17 +32,18 @@ func (h *history) starved() error {
 }
 
 // safe reports whether no voters that may be in force are lost with a domain of the
-// node once the pod is there, too.
-func (w *world) safe(p *worldPod, node string) bool {
+// node once the pod is there, too. Where its volume has it, it counts already.
+func (w *world) safe(name string, p *worldPod, node string) bool {
+	pinned := w.pinned(name)
 	p.node = node
 	defer func() { p.node = "" }()
 	_, guessed := w.elected()
 	for _, e := range []electorate{w.declared(w.voters), guessed} {
 		fatal := w.fatal(e, nobodyExcused)
-		if e.voters > 0 && e.breaks(nil) { // every weight is zero
+		if e.voters > 0 && e.breaks(nil) { // not a quorum of them all
 			return false
 		}
-		if slices.ContainsFunc(w.domains(node), func(d string) bool { return fatal[d] }) {
+		if slices.ContainsFunc(w.domains(node), func(d string) bool { return fatal[d] && !slices.Contains(pinned, d) }) {
 			return false
 		}
 	}

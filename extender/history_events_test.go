@@ -102,9 +102,9 @@ func (h *history) calm(d time.Duration) error {
 		if d := h.now.Sub(h.delivered); d >= maxLag || d >= time.Second && h.now.Sub(h.happened) >= h.lag {
 			h.deliver()
 		}
-		up := slices.DeleteFunc(h.truth.nodeNames(), func(n string) bool { return h.down[n] })
 		for _, name := range slices.Sorted(maps.Keys(h.truth.pods)) {
 			if p := h.truth.pods[name]; h.waits(p) && !h.now.Before(h.ready[name]) {
+				up := slices.DeleteFunc(h.truth.nodeNames(), func(n string) bool { return h.down[n] || !h.truth.allows(name, n) })
 				h.attempt(name, p, up, false)
 			}
 		}

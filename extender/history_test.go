@@ -36,8 +36,10 @@ type history struct {
 	down     map[string]bool
 	away     map[string]map[string]string // labels of the nodes that were deleted
 	bare     map[string]bool              // those of them that are back without labels
+	pinning  string                       // the node label that volumes are bound by; empty: there are none
 	parked   map[types.UID]bool           // until the scheduler sees an event, or a poke
 	flights  []*flight
+	next     []*flight            // what is to follow those that land
 	ready    map[string]time.Time // when a pending pod is asked for again
 	tries    map[string]int
 	log      []string
@@ -58,9 +60,12 @@ type flight struct {
 	uid       types.UID
 	lands     time.Time // zero: never
 	gaveUp    time.Time // when the scheduler thinks that it failed
-	orphaned  bool      // that scheduler is not the active one any more
-	sizes     []int     // of the StatefulSet since the answer
-	roles     int       // the edition of them that it was answered for
+	faults    bool
+	claimed   bool            // its claim is given to the node
+	pinned    map[string]bool // where its volume had it already at the answer
+	orphaned  bool            // that scheduler is not the active one any more
+	sizes     []int           // of the StatefulSet since the answer
+	roles     int             // the edition of them that it was answered for
 	live      *live
 	// excused are those that were bound when the pod was one of two voters or fewer,
 	// who may go anywhere: next to those on their way out, too.
@@ -99,6 +104,7 @@ func (h *history) play() error {
 		h.truth.levels = append(h.truth.levels, level(word))
 	}
 	h.truth.voters = 3 + 2*h.choose(3)
+	h.pinning = []string{"", "", keys["zone"], keys["host"]}[h.choose(4)]
 	h.electorates()
 	h.note("levels %v, %d voters, nodes %v", h.truth.levels, h.truth.voters, h.truth.nodeNames())
 	h.d, h.idle = h.decider(), &standby{d: h.decider()}
@@ -162,6 +168,7 @@ func (h *history) pass(d time.Duration) error {
 
 // controllers do what StatefulSet controller and kubelets do.
 func (h *history) controllers() {
+	h.provision()
 	for _, name := range slices.Sorted(maps.Keys(h.truth.pods)) { // in order: a seed is one history
 		if h.truth.pods[name].terminating && h.chance(40) {
 			h.exit(name)
@@ -200,6 +207,10 @@ func (h *history) kill() {
 	if name, p := h.pick(func(p *worldPod) bool { return !p.terminating }); p != nil {
 		h.note("kill %s", name)
 		h.remove(name, p)
+		if h.chance(15) {
+			delete(h.truth.volumes, name)
+			delete(h.truth.selected, name)
+		}
 	}
 }
 
@@ -260,7 +271,7 @@ func (h *history) ask() {
 	}
 	var given []string
 	for _, n := range h.truth.nodeNames() {
-		if !h.down[n] && h.chance(85) {
+		if !h.down[n] && h.chance(85) && h.truth.allows(name, n) {
 			given = append(given, n)
 		}
 	}
@@ -288,7 +299,10 @@ func (h *history) attempt(name string, p *worldPod, given []string, faults bool)
 		h.parked[p.uid] = !a.Outcome.Temporary()
 		return
 	}
-	f := &flight{pod: name, uid: p.uid, node: a.Nodes[h.choose(len(a.Nodes))], lands: h.now, gaveUp: h.now.Add(time.Millisecond), sizes: []int{h.view.voters, h.truth.voters}, roles: h.view.edition, live: h.view.live}
+	f := &flight{pod: name, uid: p.uid, node: a.Nodes[h.choose(len(a.Nodes))], lands: h.now, gaveUp: h.now.Add(time.Millisecond), sizes: []int{h.view.voters, h.truth.voters}, roles: h.view.edition, live: h.view.live, faults: faults, pinned: map[string]bool{}}
+	for _, d := range h.view.pinned(name) {
+		f.pinned[d] = true
+	}
 	if h.view.voters <= 2 {
 		f.excused = h.bound()
 	}
@@ -339,7 +353,8 @@ func (h *history) land() error {
 			p.condition = "bind failed"
 		}
 	}
-	h.flights = left
+	h.flights = append(left, h.next...)
+	h.next = nil
 	return nil
 }
 
@@ -352,6 +367,9 @@ func (h *history) bind(f *flight) error {
 	if h.truth.nodes[f.node] == nil {
 		h.exit(f.pod) // the garbage collector takes what is bound to no node
 		return nil
+	}
+	if h.pinning != "" && !h.provide(f) {
+		return h.claim(f)
 	}
 	unsafe := h.judge(f)
 	p.node, p.condition = f.node, ""
@@ -370,6 +388,9 @@ func (h *history) judge(f *flight) (unsafe func() error) {
 	is, _ := w.elected()
 	excused := func(p *worldPod) bool { return f.excused[p.uid] }
 	fatal := func() (declared []map[string]bool, live map[string]bool) {
+		if h.pinning != "" && slices.Min(f.sizes) != slices.Max(f.sizes) {
+			return nil, nil // claims of more, or fewer, replicas came to count
+		}
 		for _, n := range f.sizes {
 			if e := w.declared(n); e.voters > 2 && f.roles == w.edition {
 				declared = append(declared, w.fatal(e, excused))
@@ -385,13 +406,13 @@ func (h *history) judge(f *flight) (unsafe func() error) {
 		after, liveAfter := fatal()
 		for i := range after {
 			for d := range after[i] {
-				if !before[i][d] && !slices.ContainsFunc(after, func(other map[string]bool) bool { return !other[d] }) {
+				if !before[i][d] && !f.pinned[d] && !slices.ContainsFunc(after, func(other map[string]bool) bool { return !other[d] }) {
 					return fmt.Errorf("unsafe: with %s on %s, %s holds voters that %v can't do without", f.pod, f.node, d, f.sizes)
 				}
 			}
 		}
 		for d := range liveAfter {
-			if !liveBefore[d] {
+			if !liveBefore[d] && !f.pinned[d] {
 				return fmt.Errorf("unsafe: with %s on %s, %s holds voters that the live %v can't do without", f.pod, f.node, d, is.names)
 			}
 		}

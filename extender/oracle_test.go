@@ -3,8 +3,10 @@ package extender
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"math/bits"
 	"slices"
+	"strings"
 
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
@@ -63,10 +65,11 @@ func (w *world) stated() map[string]v1alpha1.QuorumMember {
 }
 
 // loses reports whether the voters, or some who may be them, have no quorum without
-// the lost. Two voters or fewer are not protected.
+// the lost. Two voters or fewer are not protected, nor are those who have none anyway:
+// all their weight is zero, or an observer's.
 func (e electorate) loses(lost []string) bool {
 	votes := func(name string) bool { return slices.Contains(e.names, name) }
-	return e.voters > 2 && slices.ContainsFunc(lost, votes) && e.breaks(lost)
+	return e.voters > 2 && slices.ContainsFunc(lost, votes) && e.breaks(lost) && !e.breaks(nil)
 }
 
 func (e electorate) breaks(lost []string) bool {
@@ -137,18 +140,76 @@ func (w *world) fatal(e electorate, excused func(*worldPod) bool) map[string]boo
 	return found
 }
 
-// in is who is in which domain.
+// in is who is in which domain: where it runs, or else where its claim binds it to,
+// even while it has no pod.
 func (w *world) in(excused func(*worldPod) bool) map[string][]string {
 	in := map[string][]string{}
-	for name, p := range w.pods {
-		if p.node == "" || excused(p) {
+	everyone := maps.Clone(w.pods)
+	for _, name := range names(0, w.voters) {
+		if everyone[name] == nil {
+			everyone[name] = &worldPod{}
+		}
+	}
+	for name, p := range everyone {
+		if excused(p) {
 			continue
 		}
-		for _, d := range w.domains(p.node) {
+		for _, d := range w.where(name, p) {
 			in[d] = append(in[d], name)
 		}
 	}
 	return in
+}
+
+func (w *world) where(name string, p *worldPod) []string {
+	switch {
+	case p.node != "":
+		return w.domains(p.node)
+	case w.selected[name] != "":
+		return w.domains(w.selected[name])
+	}
+	return w.pinned(name)
+}
+
+// pinned is, of each level, the domain that the member's volume leaves it, if it is one.
+func (w *world) pinned(name string) []string {
+	volume, bound := w.volumes[name]
+	if !bound {
+		return nil
+	}
+	var ds []string
+	for _, l := range w.levels {
+		if v, ok := volume[l.TopologyKey]; ok && l.Within == "" && l.WhenUnsatisfiable != v1alpha1.ScheduleAnyway {
+			ds = append(ds, fmt.Sprint(l.TopologyKey, " /", v))
+			continue
+		}
+		found := map[string]bool{}
+		for n := range w.nodes {
+			if w.allows(name, n) {
+				for _, d := range w.domains(n) {
+					found[d] = strings.HasPrefix(d, l.TopologyKey+" ")
+				}
+			}
+		}
+		maps.DeleteFunc(found, func(_ string, at bool) bool { return !at })
+		if len(found) == 1 {
+			ds = slices.AppendSeq(ds, maps.Keys(found))
+		}
+	}
+	return ds
+}
+
+// allows reports whether the member's claim leaves it the node.
+func (w *world) allows(name, node string) bool {
+	if n := w.selected[name]; n != "" {
+		return n == node
+	}
+	for k, v := range w.volumes[name] {
+		if w.nodes[node][k] != v {
+			return false
+		}
+	}
+	return true
 }
 
 func nobodyExcused(*worldPod) bool { return false }

@@ -28,6 +28,7 @@ type world struct {
 	quorum   *v1alpha1.QuorumSpec
 	pods     map[string]*worldPod
 	volumes  map[string]map[string]string // labels of the nodes that a member's volume is bound to
+	selected map[string]string            // node that a member's claim was given to, while there is no volume
 	observer map[string]bool              // by pod; spec.observers names them
 	edition  int                          // of those
 }
@@ -54,13 +55,14 @@ var keys = map[string]string{
 func newWorld() *world {
 	return &world{
 		nodes: map[string]map[string]string{}, pods: map[string]*worldPod{},
-		volumes: map[string]map[string]string{}, observer: map[string]bool{},
+		volumes: map[string]map[string]string{}, selected: map[string]string{}, observer: map[string]bool{},
 	}
 }
 
 func (w *world) clone() *world {
 	c := *w
 	c.nodes, c.volumes, c.observer = maps.Clone(w.nodes), maps.Clone(w.volumes), maps.Clone(w.observer)
+	c.selected = maps.Clone(w.selected)
 	c.pods = make(map[string]*worldPod, len(w.pods))
 	for name, p := range w.pods {
 		c.pods[name] = new(*p)
@@ -117,6 +119,11 @@ func (w *world) snapshot() *membership.Snapshot {
 	}
 	for name, labels := range w.volumes {
 		objects = append(objects, volume(name, labels)...)
+	}
+	for name, node := range w.selected {
+		claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "data-" + name}}
+		claim.Annotations = map[string]string{"volume.kubernetes.io/selected-node": node}
+		objects = append(objects, claim)
 	}
 	return membership.FromObjects(objects...)
 }
