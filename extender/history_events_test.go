@@ -60,6 +60,7 @@ func (h *history) comeBack() {
 // settle ends all faults, those of the nodes and roles last, and looks whether every pod that
 // has a safe place gets one within the horizon. Watches go on to lag.
 func (h *history) settle() error {
+	h.hurry(8 * time.Second)
 	h.lag = time.Duration(500+h.choose(2500)) * time.Millisecond
 	h.note("binds fail no more; the view is %v behind", h.lag)
 	if len(h.away) == 0 {
@@ -114,5 +115,5 @@ func (h *history) calm(d time.Duration) error {
 
 // waits reports whether the scheduler would try the pod.
 func (h *history) waits(p *worldPod) bool {
-	return p.node == "" && !p.terminating && !h.flying(p.uid) && !h.parked[p.uid]
+	return p.node == "" && !p.terminating && !p.gated && !h.flying(p.uid) && !h.parked[p.uid]
 }

@@ -67,6 +67,7 @@ func (h *history) takeover() {
 		l.Doubt(h.now, h.snapshot.Ensembles())
 		l.Strangers(h.now)
 	}
+	h.hurry(58 * time.Second) // the API server's
 	for _, f := range h.flights {
 		f.gaveUp, f.orphaned = earlier(f.gaveUp, h.now), true
 	}

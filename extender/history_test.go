@@ -137,11 +137,13 @@ func (h *history) step() error {
 		h.restart()
 	case x < 86:
 		h.takeover()
-	case x < 90:
+	case x < 87:
+		h.preempt()
+	case x < 91:
 		h.roles()
-	case x < 93:
+	case x < 94:
 		h.nodes()
-	case x < 95:
+	case x < 96:
 		if err := h.pass(time.Duration(h.choose(90)) * time.Second); err != nil {
 			return err
 		}
@@ -169,6 +171,7 @@ func (h *history) pass(d time.Duration) error {
 // controllers do what StatefulSet controller and kubelets do.
 func (h *history) controllers() {
 	h.provision()
+	h.ungate()
 	for _, name := range slices.Sorted(maps.Keys(h.truth.pods)) { // in order: a seed is one history
 		if h.truth.pods[name].terminating && h.chance(40) {
 			h.exit(name)
@@ -178,7 +181,7 @@ func (h *history) controllers() {
 		name := fmt.Sprintf("zk-%d", i)
 		if h.truth.pods[name] == nil && h.chance(60) {
 			h.serial++
-			h.truth.pods[name] = &worldPod{uid: types.UID(fmt.Sprintf("%s.%d", name, h.serial))}
+			h.truth.pods[name] = &worldPod{uid: types.UID(fmt.Sprintf("%s.%d", name, h.serial)), gated: h.chance(20)}
 			h.ready[name], h.tries[name] = h.now, 0
 		}
 	}
@@ -278,6 +281,16 @@ func (h *history) ask() {
 	h.attempt(name, p, given, true)
 }
 
+// filter asks for the nominated node alone first, as the scheduler does.
+func (h *history) filter(p *worldPod, given []string) Answer {
+	if slices.Contains(given, p.nominated) {
+		if a := h.d.Filter(h.now, h.snapshot, h.ensemble(), p.uid, []string{p.nominated}, true); len(a.Nodes) > 0 {
+			return a
+		}
+	}
+	return h.d.Filter(h.now, h.snapshot, h.ensemble(), p.uid, given, false)
+}
+
 func (h *history) flying(uid types.UID) bool {
 	return slices.ContainsFunc(h.flights, func(f *flight) bool { return f.uid == uid && f.gaveUp.After(h.now) })
 }
@@ -292,10 +305,10 @@ func (h *history) attempt(name string, p *worldPod, given []string, faults bool)
 		h.parked[p.uid] = true
 		return
 	}
-	a := h.d.Filter(h.now, h.snapshot, h.ensemble(), p.uid, given, false)
+	a := h.filter(p, given)
 	h.note("ask %s among %v: %v %v %s", name, given, a.Outcome, a.Nodes, a.Message)
 	if len(a.Nodes) == 0 {
-		p.condition = fmt.Sprint(a.Outcome)
+		p.condition, p.nominated = fmt.Sprint(a.Outcome), ""
 		h.parked[p.uid] = !a.Outcome.Temporary()
 		return
 	}
@@ -308,6 +321,9 @@ func (h *history) attempt(name string, p *worldPod, given []string, faults bool)
 	}
 	if faults {
 		f.delay(h)
+		if h.chance(20) {
+			h.wait(p, f)
+		}
 	}
 	h.flights = append(h.flights, f)
 }
@@ -350,7 +366,9 @@ func (h *history) land() error {
 			}
 		}
 		if p := h.truth.pods[f.pod]; p != nil && p.uid == f.uid && p.node == "" && !h.now.Before(f.gaveUp) && !f.orphaned {
-			p.condition = "bind failed"
+			if p.condition = "bind failed"; !h.flying(p.uid) {
+				p.nominated = ""
+			}
 		}
 	}
 	h.flights = append(left, h.next...)
@@ -372,7 +390,7 @@ func (h *history) bind(f *flight) error {
 		return h.claim(f)
 	}
 	unsafe := h.judge(f)
-	p.node, p.condition = f.node, ""
+	p.node, p.condition, p.nominated = f.node, "", ""
 	h.note("%s lands on %s", f.pod, f.node)
 	h.event()
 	return unsafe()
