@@ -168,21 +168,28 @@ func (w *world) where(name string, p *worldPod) []string {
 	case w.selected[name] != "":
 		return w.domains(w.selected[name])
 	}
-	return w.pinned(name)
+	return w.bound(name)
+}
+
+// bound is the domain that the member's volume names. That of other levels is known
+// only while its nodes are there to show it, so that nobody can count on it.
+func (w *world) bound(name string) []string {
+	var ds []string
+	for _, l := range w.levels {
+		if v, ok := w.volumes[name][l.TopologyKey]; ok && l.Within == "" && l.WhenUnsatisfiable != v1alpha1.ScheduleAnyway {
+			ds = append(ds, fmt.Sprint(l.TopologyKey, " /", v))
+		}
+	}
+	return ds
 }
 
 // pinned is, of each level, the domain that the member's volume leaves it, if it is one.
 func (w *world) pinned(name string) []string {
-	volume, bound := w.volumes[name]
-	if !bound {
+	if w.volumes[name] == nil {
 		return nil
 	}
-	var ds []string
+	ds := w.bound(name)
 	for _, l := range w.levels {
-		if v, ok := volume[l.TopologyKey]; ok && l.Within == "" && l.WhenUnsatisfiable != v1alpha1.ScheduleAnyway {
-			ds = append(ds, fmt.Sprint(l.TopologyKey, " /", v))
-			continue
-		}
 		found := map[string]bool{}
 		for n := range w.nodes {
 			if w.allows(name, n) {
