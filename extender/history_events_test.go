@@ -16,8 +16,8 @@ func (h *history) event() {
 	h.happened = h.now
 }
 
-// nodes are deleted with what runs there, as a cloud takes back a zone's machines,
-// or come back: first bare, then with their labels.
+// nodes are deleted, with what runs there now or when it is collected, as a cloud takes
+// back a zone's machines, or come back: first bare, then with their labels.
 func (h *history) nodes() {
 	if len(h.away) > 0 {
 		h.comeBack()
@@ -28,15 +28,23 @@ func (h *history) nodes() {
 	for _, n := range h.truth.nodeNames() {
 		if strings.HasPrefix(n, zone) {
 			h.away[n] = h.truth.nodes[n]
+			h.truth.former[n] = h.truth.nodes[n]
 			delete(h.truth.nodes, n)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.truth.pods)) {
-		if _, gone := h.away[h.truth.pods[name].node]; gone {
-			h.exit(name)
+		if h.truth.pods[name].node != "" && h.chance(50) {
+			h.collect(name)
 		}
 	}
 	h.event()
+}
+
+// collect deletes a pod whose node is gone.
+func (h *history) collect(name string) {
+	if p := h.truth.pods[name]; p != nil && p.node != "" && h.truth.nodes[p.node] == nil {
+		h.exit(name)
+	}
 }
 
 // comeBack makes deleted nodes be there again; some of them get their labels a
@@ -44,6 +52,9 @@ func (h *history) nodes() {
 func (h *history) comeBack() {
 	bare := h.chance(75)
 	h.note("nodes are back, bare: %v: %v", bare, slices.Sorted(maps.Keys(h.away)))
+	for _, name := range slices.Sorted(maps.Keys(h.truth.pods)) {
+		h.collect(name)
+	}
 	for n, labels := range h.away {
 		h.truth.nodes[n] = labels
 		if _, late := h.bare[n]; bare && !late {

@@ -173,8 +173,11 @@ func (h *history) controllers() {
 	h.provision()
 	h.ungate()
 	for _, name := range slices.Sorted(maps.Keys(h.truth.pods)) { // in order: a seed is one history
-		if h.truth.pods[name].terminating && h.chance(40) {
+		switch {
+		case h.truth.pods[name].terminating && h.chance(40):
 			h.exit(name)
+		case h.chance(10):
+			h.collect(name)
 		}
 	}
 	for i := range h.truth.voters {
@@ -390,7 +393,7 @@ func (h *history) bind(f *flight) error {
 		return h.claim(f)
 	}
 	unsafe := h.judge(f)
-	p.node, p.condition, p.nominated = f.node, "", ""
+	h.truth.run(p, f.node)
 	h.note("%s lands on %s", f.pod, f.node)
 	h.event()
 	return unsafe()

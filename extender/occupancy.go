@@ -38,7 +38,7 @@ type occupancy struct {
 
 func occupied(nodes Nodes, e *membership.Ensemble, candidate int, claims Claims) *occupancy {
 	o := &occupancy{
-		nodes: nodes, e: e, top: maximal(nodes, e.Levels),
+		nodes: nodes, e: e,
 		seen:     make([]map[membership.Domain]quorum.Set, len(e.Levels)),
 		held:     make([]map[membership.Domain]quorum.Set, len(e.Levels)),
 		anywhere: make([]quorum.Set, len(e.Levels)),
@@ -46,6 +46,8 @@ func occupied(nodes Nodes, e *membership.Ensemble, candidate int, claims Claims)
 	for l := range e.Levels {
 		o.seen[l] = map[membership.Domain]quorum.Set{}
 	}
+	o.miss(candidate)
+	o.top = maximal(nodes, e.Levels, o.anywhere)
 	for _, l := range o.top {
 		o.held[l] = map[membership.Domain]quorum.Set{}
 	}
@@ -64,6 +66,23 @@ func occupied(nodes Nodes, e *membership.Ensemble, candidate int, claims Claims)
 		}
 	}
 	return o
+}
+
+// miss counts the members whose node is gone while their pod isn't in every domain of
+// the levels that the pod doesn't tell: they may run yet. Pods outlive their nodes by
+// less than a minute.
+func (o *occupancy) miss(candidate int) {
+	for i := range o.e.Members {
+		m := &o.e.Members[i]
+		if _, there := o.nodes.Labels(m.Node); i == candidate || there || !m.Bound() {
+			continue
+		}
+		for l, domains := range m.Occupies {
+			if len(domains) == 0 {
+				o.anywhere[l] = o.anywhere[l].With(i)
+			}
+		}
+	}
 }
 
 func (o *occupancy) claim(i int, c Claim) {

@@ -165,7 +165,7 @@ func (w *world) where(name string, p *worldPod) []string {
 	switch {
 	case p.node != "":
 		return w.domains(p.node)
-	case w.selected[name] != "":
+	case w.nodes[w.selected[name]] != nil:
 		return w.domains(w.selected[name])
 	}
 	return w.bound(name)
@@ -224,8 +224,11 @@ func nobodyExcused(*worldPod) bool { return false }
 // domains of a node at the hard levels.
 func (w *world) domains(node string) []string {
 	var ds []string
+	labels := w.nodes[node]
+	if labels == nil {
+		labels = w.former[node]
+	}
 	for _, l := range w.levels {
-		labels := w.nodes[node]
 		if _, ok := labels[l.TopologyKey]; ok && l.WhenUnsatisfiable != v1alpha1.ScheduleAnyway {
 			ds = append(ds, fmt.Sprint(l.TopologyKey, " ", labels[l.Within], "/", labels[l.TopologyKey]))
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/quorate/quorate/ensemble/membership"
+	"github.com/quorate/quorate/ensemble/quorum"
 )
 
 // Nodes is what a decision asks about nodes; a *membership.Snapshot answers it.
@@ -85,11 +86,12 @@ func (p Place) minus(q Place) Place {
 }
 
 // maximal returns the indexes of the hard levels that lie in no other one. Where
-// two levels have the same domains, the first of them stands for both.
-func maximal(nodes Nodes, levels []membership.Level) []int {
+// two levels have the same domains, the first of them stands for both. A level that
+// members are anywhere in is one, for the nodes that show where it lies are not all.
+func maximal(nodes Nodes, levels []membership.Level, anywhere []quorum.Set) []int {
 	var top []int
 	for i, l := range levels {
-		if l.Hard && !enclosed(nodes, levels, i) {
+		if l.Hard && (anywhere[i] != 0 || !enclosed(nodes, levels, i)) {
 			top = append(top, i)
 		}
 	}

@@ -71,7 +71,7 @@ func (q *question) free(given []string) Answer {
 		return q.unseen()
 	}
 	a.Refused = q.refusals(nil)
-	for _, l := range maximal(q.nodes, q.e.Levels) {
+	for _, l := range maximal(q.nodes, q.e.Levels, make([]quorum.Set, len(q.e.Levels))) {
 		a.Place = append(a.Place, q.extent(q.e.Levels[l], a.Nodes))
 	}
 	return a

@@ -121,9 +121,14 @@ func (q *question) promised(v verdict) string {
 func (q *question) names(s quorum.Set) string {
 	var names []string
 	for i := range s.Servers() {
-		if i < len(q.e.Members) {
-			names = append(names, q.e.Members[i].Name)
+		if i >= len(q.e.Members) {
+			continue
 		}
+		name := q.e.Members[i].Name
+		if q.e.Members[i].Bound() {
+			name += " (or hold it already: its node is gone, its pod is not)"
+		}
+		names = append(names, name)
 	}
 	return strings.Join(names, ", ")
 }

@@ -22,7 +22,7 @@ import (
 //	volume pod=P LABEL=V  the member's volume leaves it the nodes with this label
 //	ask pod=P nodes=(...) Filter; all nodes where none are named, those of zone=Z; times=N tells the last answer of so many
 //	score pod=P           Prioritize
-//	bind pod=P node=N, gone pod=P, after s=SECONDS, says pod=P text=T, restart, takeover
+//	bind pod=P node=N, gone pod=P, lost node=N, after s=SECONDS, says pod=P text=T, restart, takeover
 type script struct {
 	w      *world
 	ledger *Ledger
@@ -69,9 +69,11 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.score(t, d)
 	case "bind":
 		p := s.w.pods[arg(t, d, "pod")]
-		p.node, p.condition, p.nominated = arg(t, d, "node"), "", ""
+		s.w.run(p, arg(t, d, "node"))
 	case "gone":
 		delete(s.w.pods, arg(t, d, "pod"))
+	case "lost":
+		delete(s.w.nodes, arg(t, d, "node"))
 	case "says":
 		s.w.pods[arg(t, d, "pod")].condition = arg(t, d, "text")
 	case "after":
@@ -145,7 +147,7 @@ func (s *script) pod(f []string) {
 	for i := 1; i < len(f); i++ {
 		switch f[i] {
 		case "on":
-			p.node = f[i+1]
+			s.w.run(p, f[i+1])
 		case "nominated":
 			p.nominated = f[i+1]
 		case "terminating":

@@ -21,6 +21,7 @@ import (
 // world is a cluster with one ensemble, in the words of the scripts.
 type world struct {
 	nodes    map[string]map[string]string // labels by name
+	former   map[string]map[string]string // of those that were deleted, whose pods may run on
 	voters   int                          // replicas of the StatefulSet
 	levels   []v1alpha1.TopologyLevel
 	only     []string // the zones that the pods' affinity leaves them; nil: all
@@ -43,6 +44,7 @@ type live struct {
 type worldPod struct {
 	uid                        types.UID
 	node, nominated, condition string
+	zone                       string // of the node, as the binding wrote it into the pod's labels
 	terminating, gated         bool
 }
 
@@ -54,7 +56,7 @@ var keys = map[string]string{
 
 func newWorld() *world {
 	return &world{
-		nodes: map[string]map[string]string{}, pods: map[string]*worldPod{},
+		nodes: map[string]map[string]string{}, former: map[string]map[string]string{}, pods: map[string]*worldPod{},
 		volumes: map[string]map[string]string{}, selected: map[string]string{}, observer: map[string]bool{},
 	}
 }
@@ -68,6 +70,12 @@ func (w *world) clone() *world {
 		c.pods[name] = new(*p)
 	}
 	return &c
+}
+
+// run binds the pod to the node, whose zone the API server notes on it.
+func (w *world) run(p *worldPod, node string) {
+	p.node, p.condition, p.nominated = node, "", ""
+	p.zone = w.nodes[node][corev1.LabelTopologyZone]
 }
 
 func (w *world) addNode(name string, labels map[string]string) {
@@ -130,6 +138,9 @@ func (w *world) snapshot() *membership.Snapshot {
 
 func (w *world) pod(name string, p *worldPod) *corev1.Pod {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: p.uid, Labels: map[string]string{"app": "zk", appsv1.StatefulSetPodNameLabel: name}}}
+	if p.zone != "" {
+		pod.Labels[corev1.LabelTopologyZone] = p.zone
+	}
 	pod.OwnerReferences = []metav1.OwnerReference{{Kind: "StatefulSet", Name: "zk", Controller: new(true)}}
 	pod.Spec.NodeName, pod.Status.NominatedNodeName = p.node, p.nominated
 	one := corev1.ResourceList{v1alpha1.VoterResource: resource.MustParse("1")}
