@@ -38,6 +38,19 @@ func (h *history) nodes() {
 		}
 	}
 	h.event()
+	h.kill()
+	h.busy()
+}
+
+// busy is new pods that are seen and asked for at once.
+func (h *history) busy() {
+	for range 3 {
+		h.controllers()
+	}
+	h.deliver()
+	for range 4 {
+		h.ask()
+	}
 }
 
 // collect deletes a pod whose node is gone.
@@ -71,12 +84,12 @@ func (h *history) comeBack() {
 // settle ends all faults, those of the nodes and roles last, and looks whether every pod that
 // has a safe place gets one within the horizon. Watches go on to lag.
 func (h *history) settle() error {
-	h.hurry(8 * time.Second)
 	h.lag = time.Duration(500+h.choose(2500)) * time.Millisecond
 	h.note("binds fail no more; the view is %v behind", h.lag)
 	if len(h.away) == 0 {
 		h.nodes()
 	}
+	h.hurry(8 * time.Second)
 	if err := h.calm(time.Duration(h.choose(100)) * time.Second); err != nil {
 		return err
 	}

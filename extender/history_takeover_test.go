@@ -47,13 +47,7 @@ func (h *history) restart() {
 // midst of things: pods are new, and just answered for.
 func (h *history) takeover() {
 	h.kill()
-	for range 3 { // pods that only the former one has seen
-		h.controllers()
-	}
-	h.deliver()
-	for range 4 {
-		h.ask()
-	}
+	h.busy()
 	h.note("takeover")
 	seen := h.idle.sight
 	if seen.snapshot == nil || h.now.Sub(seen.delivered) >= maxLag {

@@ -329,6 +329,9 @@ func (h *history) attempt(name string, p *worldPod, given []string, faults bool)
 		}
 	}
 	h.flights = append(h.flights, f)
+	if f.lands.After(h.now.Add(time.Minute)) && h.chance(70) {
+		h.restart() // which soon leaves nothing to know it by, but the nominated node
+	}
 }
 
 func (h *history) bound() map[types.UID]bool {
