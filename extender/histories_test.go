@@ -53,7 +53,7 @@ func (w *world) safe(name string, p *worldPod, node string) bool {
 // TestHistories plays the same histories every time; QUORATE_CHAOS=1 plays twenty
 // times as many.
 func TestHistories(t *testing.T) {
-	runs := uint64(80)
+	runs := uint64(70)
 	if os.Getenv("QUORATE_CHAOS") != "" {
 		runs *= 20
 	}
@@ -69,7 +69,7 @@ func TestHistories(t *testing.T) {
 // TestHistoriesRepeat makes sure that a seed is one history, so that what fails once
 // fails again.
 func TestHistoriesRepeat(t *testing.T) {
-	for seed := range uint64(5) {
+	for seed := range uint64(3) {
 		var logs [2][]string
 		for i := range logs {
 			h := &history{choose: rand.New(rand.NewPCG(seed, 0)).IntN, decider: newLedger}
