@@ -183,11 +183,26 @@ func (c *cluster) guards(t *testing.T) {
 		}
 		return nil
 	})
+	c.shrinks(t)
 	err := c.Client.AppsV1().StatefulSets("data").Delete(t.Context(), "zk", metav1.DeleteOptions{})
 	if !apierrors.IsForbidden(err) {
 		t.Errorf("delete the StatefulSet of a live ensemble: got %v, want a 403", err)
 	}
 	c.guarded(t, "True", "")
+}
+
+// shrinks: a scale-down that would take a member away is refused, too.
+func (c *cluster) shrinks(t *testing.T) {
+	t.Helper()
+	sets := c.Client.AppsV1().StatefulSets("data")
+	scale, err := sets.GetScale(t.Context(), "zk", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	scale.Spec.Replicas--
+	if _, err := sets.UpdateScale(t.Context(), "zk", scale, metav1.UpdateOptions{}); !judgedNo(err) {
+		t.Errorf("scale the StatefulSet down: got %v, want a 429 with the cause DisruptionBudget", err)
+	}
 }
 
 // judgedNo reports whether a replica refused: an API server that is asked too much says

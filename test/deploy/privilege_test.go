@@ -35,7 +35,6 @@ var unused = map[string]string{
 	"list nodes":                  "informers stream their lists by watch; for API servers that can't",
 	"list persistentvolumeclaims": "the same",
 	"list persistentvolumes":      "the same",
-	"list apps/statefulsets":      "the same",
 }
 
 // leastPrivilege compares what a user did with what it may: the audit log against the
