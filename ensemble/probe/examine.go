@@ -57,8 +57,33 @@ func (x *Examiner) judge(ctx context.Context, e *v1alpha1.Ensemble, pods []corev
 	if err != nil {
 		return v
 	}
-	r.Voters = n
+	r.Voters = v.atLeast(n, e, r)
 	return Judge(answers, r, now)
+}
+
+// scaleDown is the reason of grants whose pods are not made again.
+const scaleDown = "ScaleDown"
+
+// atLeast is the number of voters, or that of those who are there and those who were let
+// go and are not back, if that is more: not all of them may be of a StatefulSet that is
+// still there. Where members that vote are too many for a system that tells who leads,
+// which of them count is not known, and stays so.
+func (v *View) atLeast(n int, e *v1alpha1.Ensemble, r Rules) int {
+	there, gone := 0, map[string]bool{}
+	for i := range v.Members {
+		if v.Members[i].Votes {
+			there++
+		}
+	}
+	for _, g := range e.Status.Grants {
+		if g.Reason != scaleDown && v.Index(g.Name) < 0 {
+			gone[g.Name] = true
+		}
+	}
+	if n == 0 || there > n && !r.Leaderless {
+		return n
+	}
+	return max(n, there+len(gone))
 }
 
 func unasked(targets []Target, err error) []Answer {

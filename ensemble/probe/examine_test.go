@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
@@ -159,6 +160,46 @@ func TestReplicasAreReadWhereNeeded(t *testing.T) {
 			v := x.Examine(t.Context(), e, pods)
 			if !v.Known || v.Voters().Len() != 1 || reads != c.reads {
 				t.Errorf("got known=%t (%s), %d voters and %d reads, want one voter and %d", v.Known, v.Reason, v.Voters().Len(), reads, c.reads)
+			}
+		})
+	}
+}
+
+// Who was let go and is not back counts beside those who are there, although no
+// StatefulSet tells of it any more.
+func TestVotersAreNoFewerThanSeen(t *testing.T) {
+	gone := func(reason string, names ...string) (g []v1alpha1.Grant) {
+		for _, name := range names {
+			g = append(g, v1alpha1.Grant{Name: name, PodUID: "old-" + name, Reason: reason})
+		}
+		return g
+	}
+	for name, c := range map[string]struct {
+		system   v1alpha1.System
+		replicas int
+		grants   []v1alpha1.Grant
+		want     int
+	}{
+		"as many as the StatefulSets tell": {v1alpha1.Generic, 5, gone("Eviction", "kv-3"), 5},
+		"of a StatefulSet that is gone":    {v1alpha1.Generic, 3, gone("Eviction", "kv-3"), 4},
+		"one, twice":                       {v1alpha1.Generic, 3, gone("Eviction", "kv-3", "kv-3"), 4},
+		"back":                             {v1alpha1.Generic, 3, gone("Eviction", "kv-2"), 3},
+		"meant to go":                      {v1alpha1.Generic, 3, gone("ScaleDown", "kv-3"), 3},
+		"not told":                         {v1alpha1.Generic, 0, gone("Eviction", "kv-3"), 0},
+		"of a system with a leader":        {v1alpha1.ZooKeeper, 3, gone("Eviction", "kv-3"), 4},
+		"too many to know who votes":       {v1alpha1.ZooKeeper, 2, gone("Eviction", "kv-3"), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := &v1alpha1.Ensemble{Spec: v1alpha1.EnsembleSpec{System: c.system}, Status: v1alpha1.EnsembleStatus{Grants: c.grants}}
+			var answers []Answer
+			for i, role := range []Role{Leader, Follower, Follower, Observer} {
+				answers = append(answers, Answer{Target: Target{Name: fmt.Sprintf("kv-%d", i)}, Heard: true, Serving: true, Role: role, Epoch: 1})
+			}
+			answers[3].Target.Name = "watcher"
+			x := &Examiner{Replicas: func(context.Context, *v1alpha1.Ensemble, []corev1.Pod) (int, error) { return c.replicas, nil }}
+			v := x.judge(t.Context(), e, nil, answers)
+			if got := v.Voters().Len(); got != c.want || v.Known != (c.want > 0) {
+				t.Errorf("got %d voters, known=%t %s, want %d", got, v.Known, v.Reason, c.want)
 			}
 		})
 	}
