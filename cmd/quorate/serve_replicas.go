@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -19,49 +20,53 @@ import (
 // owners of pods.
 type owners struct{ client.Reader }
 
-// replicas is how many members the StatefulSets of the namespace are to have, whichever
+// replicas is how many voters the StatefulSets of the namespace are to have, whichever
 // of them are there: pods are the members that are.
 func (o owners) replicas(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod) (int, error) {
-	members, err := e.Spec.Selector.Compile()
-	if err != nil {
-		return 0, fmt.Errorf("read selector: %w", err)
+	b := body{pods: map[string]*corev1.Pod{}, owners: map[types.UID]string{}}
+	var err, unread error
+	b.members, err = e.Spec.Selector.Compile()
+	b.observers, unread = e.Spec.Observers.Compile()
+	if err := errors.Join(err, unread); err != nil {
+		return 0, fmt.Errorf("read selectors: %w", err)
 	}
 	var sets appsv1.StatefulSetList
 	if err := o.List(ctx, &sets, client.InNamespace(e.Namespace)); err != nil {
 		return 0, fmt.Errorf("list the members' owners: %w", err)
 	}
-	there := present{pods: map[string]*corev1.Pod{}, owners: map[types.UID]string{}}
 	for i := range pods {
-		there.add(&pods[i])
+		b.add(&pods[i])
 	}
 	sum := 0
 	for i := range sets.Items {
-		sum += there.meant(&sets.Items[i], members)
-		delete(there.owners, sets.Items[i].UID)
+		sum += b.meant(&sets.Items[i])
+		delete(b.owners, sets.Items[i].UID)
 	}
-	for _, name := range there.owners {
+	for _, name := range b.owners {
 		return 0, fmt.Errorf("list the members' owners: StatefulSet %s is gone", name)
 	}
 	return sum, nil
 }
 
-// present are the members that are there.
-type present struct {
-	pods   map[string]*corev1.Pod
-	owners map[types.UID]string // StatefulSets of theirs
+// body of members: who belongs to it, who of them observes, and who is there.
+type body struct {
+	members, observers labels.Selector
+	pods               map[string]*corev1.Pod
+	owners             map[types.UID]string // StatefulSets of voters that are there
 }
 
-func (t present) add(p *corev1.Pod) {
-	t.pods[p.Name] = p
-	if owner := metav1.GetControllerOf(p); owner != nil && owner.Kind == "StatefulSet" {
-		t.owners[owner.UID] = owner.Name
+func (b *body) add(p *corev1.Pod) {
+	b.pods[p.Name] = p
+	owner := metav1.GetControllerOf(p)
+	if owner != nil && owner.Kind == "StatefulSet" && !b.observers.Matches(labels.Set(p.Labels)) {
+		b.owners[owner.UID] = owner.Name
 	}
 }
 
-// meant is how many members the set is to have. Those that are absent will bear the
-// labels of its template. A set that owns members, although its template would make
-// none, has changed: all of its pods are taken for members.
-func (t present) meant(set *appsv1.StatefulSet, members labels.Selector) int {
+// meant is how many voters the set is to have. Those that are absent will bear the
+// labels of its template. A set that owns voters, although its template would make no
+// member, has changed: all of its pods are taken for members.
+func (b *body) meant(set *appsv1.StatefulSet) int {
 	first, replicas := 0, 1
 	if set.Spec.Ordinals != nil {
 		first = int(set.Spec.Ordinals.Start)
@@ -69,19 +74,26 @@ func (t present) meant(set *appsv1.StatefulSet, members labels.Selector) int {
 	if set.Spec.Replicas != nil {
 		replicas = int(*set.Spec.Replicas)
 	}
-	sum, makes := 0, false
+	members, all, makes := 0, 0, false
 	for i := first; i < first+replicas; i++ {
 		l := labelsOf(set, i)
-		selected := members.Matches(l)
+		p, selected := b.pods[l[appsv1.StatefulSetPodNameLabel]], b.members.Matches(l)
 		makes = makes || selected
-		if selected || t.pods[l[appsv1.StatefulSetPodNameLabel]] != nil {
-			sum++
+		if p != nil {
+			l, selected = p.Labels, true
+		}
+		if b.observers.Matches(l) {
+			continue
+		}
+		all++
+		if selected {
+			members++
 		}
 	}
-	if _, owns := t.owners[set.UID]; owns && !makes {
-		return replicas
+	if _, owns := b.owners[set.UID]; owns && !makes {
+		return all
 	}
-	return sum
+	return members
 }
 
 // labelsOf the pod that the set makes for the ordinal.

@@ -95,28 +95,41 @@ func TestReplicasAreCounted(t *testing.T) {
 	bare := kvPod(three, 7)
 	bare.Name, bare.OwnerReferences = "bare", nil
 
+	// What observes is so labelled in the template, or in the pod alone.
+	watchers := kvSet("watchers", 2, map[string]string{"role": "watcher"})
+	mixed := kvSet("mixed", 4, nil)
+	relabelled := kvPod(mixed, 3)
+	relabelled.Labels["role"] = "watcher"
+	watcher, last := matching("role", "watcher"), matching(appsv1.PodIndexLabel, "2", "3")
+
 	for name, c := range map[string]struct {
 		selector v1alpha1.Selector
 		sets     []*appsv1.StatefulSet
 		there    []corev1.Pod
 		want     int // -1: not known
+		observes *v1alpha1.Selector
 	}{
-		"all are there":                {app, []*appsv1.StatefulSet{three}, []corev1.Pod{kvPod(three, 0), kvPod(three, 1), kvPod(three, 2)}, 3},
-		"none is there":                {app, []*appsv1.StatefulSet{three}, nil, 3},
-		"two sets":                     {app, []*appsv1.StatefulSet{three, second}, []corev1.Pod{kvPod(second, 0)}, 5},
-		"another set":                  {app, []*appsv1.StatefulSet{three, other}, []corev1.Pod{kvPod(three, 0)}, 3},
-		"another namespace":            {app, []*appsv1.StatefulSet{three, elsewhere}, []corev1.Pod{kvPod(three, 0)}, 3},
-		"the default":                  {app, []*appsv1.StatefulSet{unset}, []corev1.Pod{kvPod(unset, 0)}, 1},
-		"one more, on its way out":     {app, []*appsv1.StatefulSet{three}, []corev1.Pod{kvPod(three, 0), kvPod(three, 3)}, 3},
-		"pods that nobody owns":        {app, nil, []corev1.Pod{bare}, 0},
-		"an owner that is gone":        {app, []*appsv1.StatefulSet{second}, []corev1.Pod{kvPod(three, 0)}, -1},
-		"an owner that was made again": {app, []*appsv1.StatefulSet{again}, []corev1.Pod{kvPod(three, 0)}, -1},
-		"some ordinals":                {matching(appsv1.PodIndexLabel, "3", "4", "5"), []*appsv1.StatefulSet{late, three}, []corev1.Pod{kvPod(late, 3)}, 2},
-		"one name":                     {matching(appsv1.StatefulSetPodNameLabel, "late-4"), []*appsv1.StatefulSet{late}, nil, 1},
-		"a template that changed":      {app, []*appsv1.StatefulSet{changed}, []corev1.Pod{was}, 3},
+		"all are there":                   {app, []*appsv1.StatefulSet{three}, []corev1.Pod{kvPod(three, 0), kvPod(three, 1), kvPod(three, 2)}, 3, nil},
+		"none is there":                   {app, []*appsv1.StatefulSet{three}, nil, 3, nil},
+		"two sets":                        {app, []*appsv1.StatefulSet{three, second}, []corev1.Pod{kvPod(second, 0)}, 5, nil},
+		"another set":                     {app, []*appsv1.StatefulSet{three, other}, []corev1.Pod{kvPod(three, 0)}, 3, nil},
+		"another namespace":               {app, []*appsv1.StatefulSet{three, elsewhere}, []corev1.Pod{kvPod(three, 0)}, 3, nil},
+		"the default":                     {app, []*appsv1.StatefulSet{unset}, []corev1.Pod{kvPod(unset, 0)}, 1, nil},
+		"one more, on its way out":        {app, []*appsv1.StatefulSet{three}, []corev1.Pod{kvPod(three, 0), kvPod(three, 3)}, 3, nil},
+		"pods that nobody owns":           {app, nil, []corev1.Pod{bare}, 0, nil},
+		"an owner that is gone":           {app, []*appsv1.StatefulSet{second}, []corev1.Pod{kvPod(three, 0)}, -1, nil},
+		"an owner that was made again":    {app, []*appsv1.StatefulSet{again}, []corev1.Pod{kvPod(three, 0)}, -1, nil},
+		"some ordinals":                   {matching(appsv1.PodIndexLabel, "3", "4", "5"), []*appsv1.StatefulSet{late, three}, []corev1.Pod{kvPod(late, 3)}, 2, nil},
+		"one name":                        {matching(appsv1.StatefulSetPodNameLabel, "late-4"), []*appsv1.StatefulSet{late}, nil, 1, nil},
+		"a template that changed":         {app, []*appsv1.StatefulSet{changed}, []corev1.Pod{was}, 3, nil},
+		"a set of observers":              {app, []*appsv1.StatefulSet{three, watchers}, []corev1.Pod{kvPod(three, 0), kvPod(watchers, 0), kvPod(watchers, 1)}, 3, &watcher},
+		"the same, of a set that is gone": {app, []*appsv1.StatefulSet{three}, []corev1.Pod{kvPod(three, 0), kvPod(watchers, 0)}, 3, &watcher},
+		"observers by ordinal":            {app, []*appsv1.StatefulSet{mixed}, []corev1.Pod{kvPod(mixed, 0), kvPod(mixed, 3)}, 2, &last},
+		"an observer by its own label":    {app, []*appsv1.StatefulSet{mixed}, []corev1.Pod{kvPod(mixed, 0), relabelled}, 3, &watcher},
+		"of a template that changed":      {app, []*appsv1.StatefulSet{changed}, []corev1.Pod{was}, 2, &last},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := &v1alpha1.Ensemble{ObjectMeta: metav1.ObjectMeta{Namespace: "data"}, Spec: v1alpha1.EnsembleSpec{Selector: c.selector}}
+			e := &v1alpha1.Ensemble{ObjectMeta: metav1.ObjectMeta{Namespace: "data"}, Spec: v1alpha1.EnsembleSpec{Selector: c.selector, Observers: c.observes}}
 			got, err := owners{readerOf(c.sets...)}.replicas(t.Context(), e, c.there)
 			if err != nil {
 				got = -1

@@ -20,9 +20,9 @@ import (
 type Examiner struct {
 	// Secret reads a Secret's data. Nil: ensembles that name one are unseen.
 	Secret func(ctx context.Context, namespace, name string) (map[string][]byte, error)
-	// Replicas is the sum of the replicas of the StatefulSets that own the pods. It is
-	// asked for ensembles that neither tell nor state their voters. Nil or an error: not
-	// known.
+	// Replicas is how many voters the StatefulSets of the members are to have, whichever
+	// of their pods are there. It is asked for ensembles that neither tell nor state their
+	// voters. Nil or an error: not known.
 	Replicas func(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod) (int, error)
 	// Configs that are known already. Nil, as it must be for decisions: each is read
 	// afresh.

@@ -13,7 +13,7 @@ import (
 type Rules struct {
 	// Leaderless systems tell no leader: each member is taken at its own word.
 	Leaderless bool
-	// Voters that are declared (spec.voters, or the replicas of the owners): used
+	// Voters that are declared (spec.voters, or what the StatefulSets tell): used
 	// only where no live configuration was read. 0: not known.
 	Voters int
 	// Quorum declares weights and groups, by the name of the pod; used where the live

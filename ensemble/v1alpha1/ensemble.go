@@ -73,8 +73,9 @@ type EnsembleSpec struct {
 	// +optional
 	System System `json:"system,omitempty"`
 
-	// voters is how many voters the ensemble is meant to have. Default: the sum
-	// of the replicas of the StatefulSets that own the members.
+	// voters is how many voters the ensemble is meant to have. Default: as many
+	// members as their StatefulSets are to have, without those that
+	// spec.observers matches.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=63
 	// +optional
