@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -156,13 +157,38 @@ func TestReplicasAreReadWhereNeeded(t *testing.T) {
 				ZooKeeper: &v1alpha1.ZooKeeperProbe{ClientPort: p.ClientPort, AdminPort: ptr.To[int32](0)},
 			}}})
 			reads := 0
-			x := &Examiner{Replicas: func(context.Context, *v1alpha1.Ensemble, []corev1.Pod) (int, error) { reads++; return 1, nil }}
+			x := &Examiner{Replicas: func(ctx context.Context, _ *v1alpha1.Ensemble, _ []corev1.Pod) (int, error) {
+				reads++
+				return 1, ctx.Err()
+			}}
 			v := x.Examine(t.Context(), e, pods)
 			if !v.Known || v.Voters().Len() != 1 || reads != c.reads {
 				t.Errorf("got known=%t (%s), %d voters and %d reads, want one voter and %d", v.Known, v.Reason, v.Voters().Len(), reads, c.reads)
 			}
 		})
 	}
+}
+
+// mute members say nothing for as long as they are listened to.
+type mute struct{}
+
+func (mute) Probe(ctx context.Context, t Target) Answer {
+	<-ctx.Done()
+	return Answer{Target: t}
+}
+
+// A member that says nothing is waited for, but not for so long that no time is left to
+// read who owns the pods.
+func TestReplicasAreReadInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, pods := onePod(&v1alpha1.Ensemble{Spec: v1alpha1.EnsembleSpec{System: v1alpha1.Generic}})
+		x := &Examiner{Replicas: func(ctx context.Context, _ *v1alpha1.Ensemble, _ []corev1.Pod) (int, error) { return 3, ctx.Err() }}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if v := x.examine(ctx, e, pods, mute{}); !v.Known || v.Voters().Len() != 3 || v.Unseen.Len() != 3 {
+			t.Errorf("got %s", picture(&v))
+		}
+	})
 }
 
 // Who was let go and is not back counts beside those who are there, although no
