@@ -74,6 +74,9 @@ type Answer struct {
 	// Serving is whether it says of itself that it leads, or follows its leader in
 	// broadcast. It does not say that the leader agrees.
 	Serving bool
+	// Alone is a leader that let a client's session, which only a quorum can grant, go
+	// unanswered: it may have lost its followers, and not have noticed. Reason says how.
+	Alone bool
 	// LeaderID that it follows; empty where the source does not tell.
 	LeaderID string
 	// Epoch (ZooKeeper) or term (etcd) that it is in; 0 where it is not told.

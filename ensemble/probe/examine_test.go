@@ -243,7 +243,7 @@ func TestConfigsAreRemembered(t *testing.T) {
 	if v := x.Examine(t.Context(), e, pods); !v.Live || v.Synced.Len() != 1 {
 		t.Fatalf("first look: %+v", v)
 	}
-	z.change(func() { z.config = "" }) // no session is granted any more
+	z.change(func() { z.config = "" }) // there is none any more
 	if v := x.Examine(t.Context(), e, pods); !v.Live || v.Synced.Len() != 1 {
 		t.Errorf("second look, at what is known: %+v", v)
 	}

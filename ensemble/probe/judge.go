@@ -151,6 +151,10 @@ func (v *View) findLeader() string {
 		v.Leader = -1
 		return fmt.Sprintf("%s leads, but does not serve: %s", l.Name, l.Reason)
 	}
+	if l.Answer.Alone {
+		v.Leader = -1
+		return fmt.Sprintf("%s leads, but whether a quorum follows it is not known: %s", l.Name, l.Answer.Reason)
+	}
 	for i := range v.Members {
 		if m := &v.Members[i]; m.Health == Synced && m.Answer.Epoch > l.Answer.Epoch {
 			v.Leader = -1

@@ -95,6 +95,8 @@ func scriptField(t *testing.T, a *Answer, k, val string, configs map[string]*Con
 		a.Target.ServerID = val
 	case "ip":
 		a.Target.IP = netip.MustParseAddr(val)
+	case "alone":
+		a.Alone, a.Reason = true, "it grants no session: no answer in time"
 	case "labelled-observer":
 		a.Target.Observer = true
 	case "epoch":

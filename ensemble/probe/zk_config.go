@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -27,17 +28,25 @@ const (
 	sessionMillis = 4000
 )
 
+// errNoSession is no answer to who asks for a session: neither a grant nor a refusal.
+var errNoSession = errors.New("no session was granted")
+
 // readConfig reads the configuration that the server's ensemble runs by, as a client
 // does. A client's session is written to a quorum before it is granted: that the
-// answer comes at all proves that this server, its leader and a quorum still write.
+// answer comes at all proves that this server, its leader and a quorum still write, and
+// that none comes (errNoSession) makes it doubtful. Nothing is proven where sessions are
+// local (localSessionsEnabled).
 func readConfig(ctx context.Context, dial dialer, auth *Digest) (*Config, error) {
 	c, done, err := connect(ctx, dial)
 	if err != nil {
-		return nil, fmt.Errorf("dial: %w", err)
+		return nil, fmt.Errorf("dial: %w: %w", errNoSession, err)
 	}
 	defer done()
-	if err := openSession(c); err != nil {
+	switch err := openSession(c); {
+	case errors.Is(err, errGarbage), errors.Is(err, errTooLong): // an answer all the same
 		return nil, fmt.Errorf("open session: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("open session: %w: %w", errNoSession, err)
 	}
 	if auth != nil {
 		if err := authenticate(c, auth); err != nil {

@@ -23,8 +23,10 @@ type zkServer struct {
 	// commands are the answers of the AdminServer; others are unknown to it. Nil: it
 	// is switched off.
 	commands map[string]string
-	// config is what /zookeeper/config holds; empty: no session is granted.
+	// config is what /zookeeper/config holds; empty: there is no such node.
 	config string
+	// greets is what is done instead of granting a session, if anything.
+	greets func(net.Conn)
 	// credentials that the client must give, if any.
 	credentials string
 }
@@ -110,7 +112,8 @@ func (z *zkServer) serve(c net.Conn) {
 		_, _ = io.WriteString(c, text)
 		return
 	}
-	if z.node() == "" {
+	if z.greets != nil {
+		z.greets(c)
 		return
 	}
 	z.session(c, int(binary.BigEndian.Uint32(first[:])))
@@ -138,8 +141,11 @@ func (z *zkServer) session(c net.Conn, length int) {
 		case opGetData:
 			body = binary.BigEndian.AppendUint32(nil, uint32(len(z.node())))
 			body = append(append(body, z.node()...), make([]byte, 68)...)
-			if !authentic {
+			switch {
+			case !authentic:
 				body, code = nil, -102
+			case z.node() == "":
+				body, code = nil, -101
 			}
 		}
 		head := binary.BigEndian.AppendUint32(nil, uint32(xid))

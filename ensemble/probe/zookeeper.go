@@ -16,7 +16,8 @@ import (
 //
 // The best source that answers is believed: the AdminServer, else mntr. srvr, which
 // every server answers, is asked beside them, for the zxid; alone it tells no id, no
-// peer state and no count. A leader is also asked for /zookeeper/config. Sources that
+// peer state and no count. A leader is also asked for /zookeeper/config, in a session,
+// which it cannot grant alone: one that does not is not believed to lead. Sources that
 // contradict each other make the server unseen, as does anything slow, huge or
 // garbled in all of them.
 type ZooKeeper struct {
@@ -52,7 +53,7 @@ func (z *ZooKeeper) Probe(ctx context.Context, t Target) Answer {
 	}
 	merge(&a, best, srvr, bestErr == nil, srvrErr == nil)
 	if a.Heard && a.Serving && a.Role == Leader && a.State != "standalone" && !z.SkipConfig {
-		z.config(ctx, t, &a)
+		z.config(ctx, t, &a, srvrErr == nil || best.source == "mntr" || errors.Is(srvrErr, errNotListed))
 		a.Took = time.Since(a.At)
 	}
 	return a
@@ -127,11 +128,16 @@ func halfOf(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithCancel(ctx)
 }
 
-func (z *ZooKeeper) config(ctx context.Context, t Target, a *Answer) {
+// config asks for the configuration. spoke is whether the clients' port speaks as a
+// ZooKeeper server's: else that it grants no session means nothing.
+func (z *ZooKeeper) config(ctx context.Context, t Target, a *Answer, spoke bool) {
 	c, err := readConfig(ctx, z.clientDialer(t), z.Auth)
-	if err == nil {
+	switch {
+	case err == nil:
 		a.Config = c
-	} else if a.Config == nil {
+	case spoke && errors.Is(err, errNoSession):
+		a.Alone, a.Reason = true, "it grants no session: "+failure(err)
+	case a.Config == nil:
 		a.Reason = "its configuration was not read: " + failure(err)
 	}
 }

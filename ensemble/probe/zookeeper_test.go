@@ -190,3 +190,45 @@ func TestZooKeeperAuth(t *testing.T) {
 		t.Errorf("with a configuration that is known: got %s", told(&a))
 	}
 }
+
+// A leader answers every question that it can answer alone after its followers have
+// left it: it is seen to write in granting a session. One that grants none in time, or
+// breaks off, settles nothing, whatever else told the voters. One that refuses, or whose
+// clients' port nobody could ask, is taken at its word as before.
+func TestZooKeeperGrantsNoSession(t *testing.T) {
+	words := map[string]string{"srvr": srvrOfLeader}
+	admin := map[string]string{
+		"monitor":     `{"server_state":"leader","peer_state":"leading - broadcast","quorum_size":"1","synced_followers":"0","error":null}`,
+		"voting_view": `{"current_config":{"1":{"server_addresses":["zk-0.zk:2888"],"learner_type":"PARTICIPANT"}},"error":null}`,
+	}
+	silent := func(c net.Conn, giveUp func()) { giveUp(); hold(c) }
+	for name, c := range map[string]struct {
+		server *zkServer
+		greets func(c net.Conn, giveUp func())
+		known  bool
+	}{
+		"silent":                    {&zkServer{words: words, commands: admin}, silent, false},
+		"silent, but for mntr":      {&zkServer{words: map[string]string{"srvr": "", "mntr": "zk_server_state\tleader\nzk_peer_state\tleading - broadcast\n"}}, silent, false},
+		"silent, but for srvr":      {&zkServer{words: words}, silent, false},
+		"silent, no word listed":    {&zkServer{commands: admin}, silent, false},
+		"breaks off":                {&zkServer{words: words, commands: admin}, func(net.Conn, func()) {}, false},
+		"refuses the session":       {&zkServer{words: words, commands: admin}, func(c net.Conn, _ func()) { _ = send(c, make([]byte, 37)) }, true},
+		"asks who it is":            {&zkServer{words: words, commands: admin, config: "x", credentials: "quorate:secret"}, nil, true},
+		"has no such node":          {&zkServer{words: words, commands: admin}, nil, true},
+		"speaks TLS to its clients": {&zkServer{words: map[string]string{"srvr": "\x15\x03\x03\x00\x02\x02\x0a"}, commands: admin}, silent, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, giveUp := context.WithCancel(t.Context())
+			defer giveUp()
+			if c.greets != nil {
+				c.server.greets = func(conn net.Conn) { c.greets(conn, giveUp) }
+			}
+			prober, target := c.server.start(t)
+			a := prober.Probe(ctx, target)
+			v := Judge([]Answer{a}, Rules{Voters: 1}, time.Now())
+			if !a.Heard || v.Known != c.known || !c.known && (v.Synced != 0 || v.Unseen.Len() != 1) {
+				t.Errorf("got %s%s", told(&a), picture(&v))
+			}
+		})
+	}
+}
