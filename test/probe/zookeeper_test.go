@@ -163,10 +163,11 @@ func TestZooKeeperThroughFaults(t *testing.T) {
 	if got := v.Without(quorum.SetOf(follower), 0); got != quorum.Safe {
 		t.Errorf("losing the one that hangs: %s, want Safe", got)
 	}
+	alone(t, e, p, targets, other)
 	if err := e.Servers()[follower].Process().Resume(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, p, targets, probe.Rules{}, "it to be back", three)
+	leader = await(t, p, targets, probe.Rules{}, "it to be back", three).Leader
 
 	if err := e.Servers()[leader].Process().Kill(); err != nil {
 		t.Fatal(err)
@@ -181,4 +182,19 @@ func TestZooKeeperThroughFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, p, targets, probe.Rules{}, "all back", three)
+}
+
+// alone is the leader for a moment, with both followers hanging: it still says that it
+// leads, and who votes, but it grants no session any more.
+func alone(t *testing.T, e *lab.Ensemble, p probe.Prober, targets []probe.Target, other int) {
+	t.Helper()
+	if err := e.Servers()[other].Process().Pause(); err != nil {
+		t.Fatal(err)
+	}
+	if v := look(t.Context(), p, targets, probe.Rules{}); v.Known {
+		t.Errorf("a leader without followers: got known, %d synced, members %+v", v.Synced.Len(), shown(&v))
+	}
+	if err := e.Servers()[other].Process().Resume(); err != nil {
+		t.Fatal(err)
+	}
 }
