@@ -418,11 +418,11 @@ func (h *history) judge(f *flight) (unsafe func() error) {
 		for _, n := range f.sizes {
 			// A single voter is let go anywhere; by weight it may come to be one too many alone.
 			free := f.excused != nil && w.quorum != nil
-			if e := w.declared(n); e.voters > 2 && f.roles == w.edition && !free {
+			if e := w.declared(n); e.voters > 2 && e.spares(f.pod) && f.roles == w.edition && !free {
 				declared = append(declared, w.fatal(e, excused))
 			}
 		}
-		if f.live == w.live {
+		if f.live == w.live && is.spares(f.pod) {
 			live = w.fatal(is, nobodyExcused)
 		}
 		return declared, live

@@ -131,16 +131,22 @@ func (o *occupancy) at(l int, d membership.Domain, node string) (seen, may quoru
 		return seen, may | o.held[l][d]
 	}
 	for i, places := range o.places {
-		if slices.ContainsFunc(places, func(p Place) bool { return o.reaches(p, node) }) {
+		if slices.ContainsFunc(places, func(p Place) bool { return o.reaches(p, l, node) }) {
 			may = may.With(i)
 		}
 	}
 	return seen, may
 }
 
-// reaches reports whether the place may hold the node.
-func (o *occupancy) reaches(p Place, node string) bool {
+// reaches reports whether the place may hold a node of the same domain at the level. One
+// node speaks for the others at levels that the domain lies in, and not at those that
+// cross it; of what is only preferred it is enough to ask about the node.
+func (o *occupancy) reaches(p Place, l int, node string) bool {
+	level := o.e.Levels[l]
 	for _, x := range p {
+		if level.Hard && !o.nodes.Nested(level, x.Level) {
+			continue
+		}
 		if d, ok := o.nodes.Domain(node, x.Level); ok && !slices.Contains(x.Domains, d) {
 			return false
 		}

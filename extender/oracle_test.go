@@ -72,6 +72,10 @@ func (e electorate) loses(lost []string) bool {
 	return e.voters > 2 && slices.ContainsFunc(lost, votes) && e.breaks(lost) && !e.breaks(nil)
 }
 
+// spares reports whether the loss of that voter alone is survived: where it is not, no
+// place is better for it than another.
+func (e electorate) spares(name string) bool { return !e.breaks([]string{name}) }
+
 func (e electorate) breaks(lost []string) bool {
 	for voters := range e.choices() {
 		if !e.quorum(voters, func(name string) bool { return !slices.Contains(lost, name) }) {

@@ -122,22 +122,36 @@ func (q *question) judge() {
 // within judges the levels inside a domain that is not safe, but that the candidate
 // cannot leave: there what is inside does not follow from what is around it.
 func (q *question) within(s *spot) {
+	best := verdict{state: shut} // of the nodes that are refused
 	s.nodes = slices.DeleteFunc(slices.Clone(s.nodes), func(n string) bool {
-		for l, level := range q.e.Levels {
-			if !level.Hard || slices.Contains(q.o.top, l) {
-				continue
-			}
-			d, _ := q.nodes.Domain(n, level)
-			if v := q.domain(l, d, n); v.state < open {
-				q.refuse(n, v.cause(), q.why(v))
-				return true
-			}
+		v := q.inside(n)
+		if v.state == open {
+			return false
 		}
-		return false
+		q.refuse(n, v.cause(), q.why(v))
+		if v.state > best.state {
+			best = v
+		}
+		return true
 	})
-	if len(s.nodes) == 0 {
-		s.verdict.state = shut // each of its nodes was refused for a reason of its own
+	if len(s.nodes) == 0 { // each of its nodes was refused for a reason of its own
+		s.verdict = best
 	}
+}
+
+// inside is the verdict on the levels inside others at the node: the worst.
+func (q *question) inside(node string) verdict {
+	worst := verdict{state: open}
+	for l, level := range q.e.Levels {
+		if !level.Hard || slices.Contains(q.o.top, l) {
+			continue
+		}
+		d, _ := q.nodes.Domain(node, level)
+		if v := q.domain(l, d, node); v.state < worst.state {
+			worst = v
+		}
+	}
+	return worst
 }
 
 // domain judges one domain of a hard level, once.
