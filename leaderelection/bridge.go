@@ -77,7 +77,12 @@ func (b *bridge) Update(ctx context.Context, r resourcelock.LeaderElectionRecord
 	}
 }
 
+// acquire both, unless a term is over whose work may go on: the Lease keeps others away
+// until it has stopped.
 func (b *bridge) acquire(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	if b.lock.isRefusing() {
+		return fmt.Errorf("acquire %s: %w", b.Describe(), ErrTermOver)
+	}
 	if holder := b.lease.foreign(time.Now()); holder != "" {
 		return fmt.Errorf("acquire %s: %w: %s holds the Lease", b.Describe(), ErrNotHolder, holder)
 	}

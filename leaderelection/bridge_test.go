@@ -1,6 +1,7 @@
 package leaderelection_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -89,4 +90,46 @@ func TestLeaseIsFreshWhenTheLockIsHad(t *testing.T) {
 		other.stop()
 		m.h.check(t)
 	})
+}
+
+// losses of ZooKeeper alone, by a leader that holds the Lease beside it.
+var losses = []struct {
+	name   string
+	suffer func(t *testing.T, tree *zookeepertest.Tree, leader *replica)
+}{
+	{"server without peers", func(_ *testing.T, _ *zookeepertest.Tree, leader *replica) { leader.client().Isolate() }},
+	{"expired", func(_ *testing.T, _ *zookeepertest.Tree, leader *replica) { leader.client().Expire() }},
+	{"owner deleted", func(t *testing.T, tree *zookeepertest.Tree, _ *replica) {
+		if len(nodes(tree, "owner")) > 0 {
+			remove(t, tree, election1+"/owner")
+		}
+	}},
+	{"asked to resign", func(t *testing.T, _ *zookeepertest.Tree, leader *replica) {
+		leader.wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			_ = leader.session.Resign(ctx, "ns", "x") // it may lead no more
+		})
+	}},
+}
+
+// A leader that loses ZooKeeper keeps the Lease until its work has stopped: a replica
+// that knows only the Lease leads no sooner.
+func TestLossOfZooKeeperKeepsTheLease(t *testing.T) {
+	for _, loss := range losses {
+		t.Run(loss.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &migration{tree: zookeepertest.NewTree(timeout), leases: leases(), h: newHistory()}
+				leader := m.start(t, both)
+				await(t, time.Minute, "a leader", func() bool { return m.h.leader() != "" })
+				other := m.start(t, leaseOnly)
+				pass(time.Minute + 500*time.Millisecond)
+				loss.suffer(t, m.tree, leader)
+				await(t, 3*time.Minute, "the next term", func() bool { return len(m.h.order()) > 1 })
+				leader.stop()
+				other.stop()
+				m.h.check(t)
+			})
+		})
+	}
 }

@@ -143,7 +143,8 @@ func (m *migration) elect(ctx context.Context, t *testing.T, r *replica, l resou
 }
 
 // A rolling update from Leases to ZooKeeper and back, replicas killed or stopped at
-// every step: never two leaders, and always one in the end.
+// every step, and leaders that hold both without ZooKeeper: never two leaders, and always
+// one in the end.
 func TestMigrationThereAndBack(t *testing.T) {
 	runs := 2
 	if os.Getenv("QUORATE_CHAOS") != "" {
@@ -174,7 +175,11 @@ func thereAndBack(t *testing.T, r *rand.Rand) (violations int) {
 				old.kill()
 			}
 			old.stop()
-			passUpTo(40_000)
+			passUpTo(20_000)
+			if leader := find(running, m.h.leader()); leader != nil && leader.kind == both && r.IntN(2) == 0 {
+				losses[r.IntN(len(losses))].suffer(t, m.tree, leader)
+			}
+			passUpTo(20_000)
 		}
 		await(t, 3*time.Minute, "a leader that knows "+kind, func() bool { return m.h.leader() != "" })
 		if kind == zkOnly {
@@ -186,6 +191,15 @@ func thereAndBack(t *testing.T, r *rand.Rand) (violations int) {
 	}
 	m.h.check(t)
 	return len(m.h.violations())
+}
+
+func find(running []*replica, name string) *replica {
+	for _, r := range running {
+		if r.name == name {
+			return r
+		}
+	}
+	return nil
 }
 
 // forgottenReplica knows only the Lease, and cannot lead beside one that knows only
