@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -52,6 +53,7 @@ type way struct {
 	coordinationv1client.LeasesGetter
 	requests atomic.Int32
 	cut      atomic.Bool
+	slow     atomic.Int64 // what a request takes
 }
 
 func (w *way) Leases(namespace string) coordinationv1client.LeaseInterface {
@@ -61,6 +63,9 @@ func (w *way) Leases(namespace string) coordinationv1client.LeaseInterface {
 // send one request.
 func (w *way) send() error {
 	w.requests.Add(1)
+	if slow := time.Duration(w.slow.Load()); slow > 0 {
+		pass(slow)
+	}
 	if w.cut.Load() {
 		return errors.New("connection refused")
 	}

@@ -138,13 +138,14 @@ func (b *bridge) acquireLock(ctx context.Context, r resourcelock.LeaderElectionR
 	return b.lock.Update(ctx, r)
 }
 
+// renew both. The Lease may have taken until after the deadline.
 func (b *bridge) renew(ctx context.Context, r resourcelock.LeaderElectionRecord, term *Term) error {
 	if err := b.lock.Update(ctx, r); err != nil {
 		return err
 	}
 	err := b.lease.write(ctx, r)
 	if err == nil {
-		return nil
+		return term.Valid()
 	}
 	if readErr := b.lease.read(ctx); readErr != nil {
 		return errors.Join(err, readErr)
@@ -155,7 +156,10 @@ func (b *bridge) renew(ctx context.Context, r resourcelock.LeaderElectionRecord,
 	if !b.lease.mine() {
 		return fmt.Errorf("renew %s: %w", b.Describe(), err)
 	}
-	return b.lease.write(ctx, r)
+	if err := b.lease.write(ctx, r); err != nil {
+		return err
+	}
+	return term.Valid()
 }
 
 // release the lock first: it waits until the work has stopped.

@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/quorate/quorate/leaderelection"
 	"github.com/quorate/quorate/leaderelection/zookeeper"
 	"github.com/quorate/quorate/leaderelection/zookeepertest"
 )
@@ -132,4 +133,28 @@ func TestLossOfZooKeeperKeepsTheLease(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A renewal that waits for the API server beyond the deadline is none.
+func TestSlowLeaseRenewsNothingPastTheDeadline(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p, api := join(t, tree, newHistory(), "a"), &way{LeasesGetter: leases()}
+		l := lockOf(t, p)
+		lock := leaderelection.NewBridge(l, api)
+		if _, _, err := lock.Get(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := lock.Create(t.Context(), recordOf(l)); err != nil {
+			t.Fatal(err)
+		}
+		term := l.Term()
+		p.client().Isolate()
+		api.slow.Store(int64(5*time.Second - time.Millisecond))
+		for over := error(nil); over == nil; {
+			err := lock.Update(t.Context(), recordOf(l))
+			if over = term.Valid(); (err == nil) != (over == nil) {
+				t.Errorf("renewal: got %v, while of the term's deadline is said %v", err, over)
+			}
+		}
+	})
 }

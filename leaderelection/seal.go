@@ -93,7 +93,7 @@ func (s *sealed) Update(ctx context.Context, r resourcelock.LeaderElectionRecord
 	err := s.Lock.Update(ctx, r)
 	if err == nil && term != nil && r.HolderIdentity != "" {
 		s.keep(ctx, r, term)
-		err = term.Err()
+		err = term.Valid()
 	}
 	return err
 }
