@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,64 @@ func TestClaimIsDeleted(t *testing.T) {
 	})
 }
 
+// A term that lost its claim is given back under another. An administrator may delete the
+// record meanwhile, and who acquires the next one has it at the same version: the term's
+// fence must not let writes pass then, and what is given back must not be the other's.
+func TestClaimIsMadeAgainBesideAnother(t *testing.T) {
+	for name, fault := range map[string]zookeepertest.Fault{"no answer": zookeepertest.Hang, "answer lost": zookeepertest.LostBefore} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+				a, lb := join(t, tree, newHistory(), "a"), lockOf(t, join(t, tree, newHistory(), "b"))
+				la := lockOf(t, a)
+				acquire(t, la)
+				fence := la.Term().Fence()
+				remove(t, tree, nodes(tree, "claim-")[0])
+				<-la.Lost()
+				claims := holdUp(a, fault)
+				la.RecordEvent("stopped leading")
+				<-claims
+				for _, p := range slices.Backward(nodes(tree, "")) {
+					remove(t, tree, p)
+				}
+				remove(t, tree, election1)
+				token := acquire(t, lb)
+				await(t, time.Second, "two claims", func() bool { return len(nodes(tree, "claim-")) == 2 })
+				if _, err := tree.Do(append(fence, &zookeeper.Create{Path: "/late"})...); err == nil {
+					t.Error("the former leader wrote under its fence while another leads")
+				}
+				pass(time.Second)
+				if _, owner, err := tree.Get(election1 + "/owner"); err != nil || owner.Czxid != token {
+					t.Errorf("owner: got %+v, %v, want that of token %d", owner, err, token)
+				}
+			})
+		})
+	}
+}
+
+// holdUp the making of a claim, which is told, for one repetition, and the read after it.
+func holdUp(p *process, read zookeepertest.Fault) <-chan struct{} {
+	claims, tries, done := make(chan struct{}, 1), 0, false
+	p.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+		switch {
+		case len(ops) == 1 && makes(ops[0], "/claim-"):
+			if tries++; tries == 1 {
+				claims <- struct{}{}
+				return zookeepertest.LostBefore
+			}
+		case ops == nil && tries > 1 && !done:
+			done = true
+			return read
+		}
+		return zookeepertest.None
+	})
+	return claims
+}
+
+func makes(op zookeeper.Op, node string) bool {
+	c, ok := op.(*zookeeper.Create)
+	return ok && strings.Contains(c.Path, node)
+}
+
 // The node in which a session's proofs are written is made again: its loss costs nobody
 // the lead.
 func TestSessionNodeIsDeleted(t *testing.T) {
@@ -72,8 +131,8 @@ func TestSessionNodeIsDeleted(t *testing.T) {
 type forbidden struct{ *zookeepertest.Client }
 
 func (f forbidden) Multi(ctx context.Context, ops ...zookeeper.Op) ([]zookeeper.Result, error) {
-	if c, ok := ops[0].(*zookeeper.Create); ok && strings.HasSuffix(c.Path, "/resign") {
-		return nil, fmt.Errorf("write %s: %w", c.Path, zookeeper.ErrNoAuth)
+	if makes(ops[0], "/resign") {
+		return nil, fmt.Errorf("write: %w", zookeeper.ErrNoAuth)
 	}
 	return f.Client.Multi(ctx, ops...)
 }

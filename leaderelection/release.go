@@ -7,6 +7,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/quorate/quorate/leaderelection/zookeeper"
 )
 
@@ -76,28 +78,27 @@ func (t *Term) free(ctx context.Context) error {
 
 func (t *Term) tryFree(ctx context.Context) error {
 	at := t.lock.layout
-	version := t.recordVersion()
+	version, claim := t.recordVersion(), t.claim
 	record := t.lock.emptied()
 	for {
 		_, err := t.life.Multi(ctx,
-			&zookeeper.Check{Path: at.claim(t.claim), Version: zookeeper.AnyVersion},
+			&zookeeper.Check{Path: at.claim(claim), Version: zookeeper.AnyVersion},
 			&zookeeper.Set{Path: at.record, Data: encode(record), Version: version},
 			&zookeeper.Delete{Path: at.owner(), Version: zookeeper.AnyVersion},
-			&zookeeper.Delete{Path: at.claim(t.claim), Version: zookeeper.AnyVersion})
+			&zookeeper.Delete{Path: at.claim(claim), Version: zookeeper.AnyVersion})
 		if err == nil {
 			return nil
 		}
 		if !retriable(err) && !refused(err) {
 			return fmt.Errorf("release %s: %w", t.lock.Describe(), err)
 		}
-		mine, current, err := t.holdsAgain(ctx)
-		switch {
-		case err == nil && !mine:
-			return t.dropClaim(ctx)
-		case err == nil:
-			version = current
-		case !retriable(err):
+		mine := false
+		claim, mine, version, err = t.stillMine(ctx, claim)
+		if err != nil {
 			return fmt.Errorf("release %s: %w", t.lock.Describe(), err)
+		}
+		if !mine {
+			return deleteNode(ctx, t.life, at.claim(claim))
 		}
 		if !pause(ctx, t.life) {
 			return fmt.Errorf("release %s: %w", t.lock.Describe(), ErrSessionEnded)
@@ -111,16 +112,40 @@ func refused(err error) bool {
 	return errors.Is(err, zookeeper.ErrBadVersion) || errors.Is(err, zookeeper.ErrNoNode) || errors.Is(err, zookeeper.ErrNodeExists)
 }
 
-// holdsAgain makes the claim again, should an administrator have deleted it: without one
-// an owner that is mine would never be given back. While the claim is there the record
-// cannot be deleted and made anew, so that a version means what it did.
-func (t *Term) holdsAgain(ctx context.Context) (mine bool, version int32, err error) {
-	claim := &zookeeper.Create{Path: t.lock.layout.claim(t.claim), Data: []byte(t.lock.identity), Ephemeral: true}
-	err = makeNode(ctx, t.life, claim)
-	if err != nil && !errors.Is(err, zookeeper.ErrNoNode) {
-		return false, 0, err
+// stillMine looks until it is known whether the owner is mine, at which version of the
+// record, and by which claim it can be given back. An older version is worth nothing
+// under another claim.
+func (t *Term) stillMine(ctx context.Context, claim string) (by string, mine bool, version int32, err error) {
+	for {
+		claim, err = t.claimAgain(ctx, claim)
+		if err == nil {
+			mine, version, err = t.holds(ctx)
+		}
+		if err == nil || !retriable(err) {
+			return claim, mine, version, err
+		}
+		if !pause(ctx, t.life) {
+			return claim, false, 0, ErrSessionEnded
+		}
 	}
-	return t.holds(ctx)
+}
+
+// claimAgain is the claim, or another should an administrator have deleted it: without
+// one an owner that is mine would never be given back. While a claim is there, the record
+// cannot be deleted and made anew, so that a version means what it did when the claim was
+// made. The deleted one is not made again: by it the term's fence would let writes pass
+// beside whoever has acquired a record that was made anew.
+func (t *Term) claimAgain(ctx context.Context, claim string) (string, error) {
+	_, _, err := t.life.Get(ctx, t.lock.layout.claim(claim))
+	if !errors.Is(err, zookeeper.ErrNoNode) {
+		return claim, err
+	}
+	claim = uuid.NewString()
+	err = makeNode(ctx, t.life, &zookeeper.Create{Path: t.lock.layout.claim(claim), Data: []byte(t.lock.identity), Ephemeral: true})
+	if errors.Is(err, zookeeper.ErrNoNode) {
+		err = nil // nor is there a record, or an owner
+	}
+	return claim, err
 }
 
 // holds reads the record's version first and the owner after it, so that an owner
@@ -141,11 +166,6 @@ func (t *Term) holds(ctx context.Context) (mine bool, version int32, err error) 
 		return false, 0, err
 	}
 	return owner.Czxid == t.token && owner.EphemeralOwner == t.life.SessionID(), record.Version, nil
-}
-
-// dropClaim of a term whose owner is not mine any more.
-func (t *Term) dropClaim(ctx context.Context) error {
-	return deleteNode(ctx, t.life, t.lock.layout.claim(t.claim))
 }
 
 // deleteNode that may be gone already.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -259,10 +258,7 @@ func TestPlaceOfUnknownOutcomeIsGivenUp(t *testing.T) {
 
 // queues is whether a write makes a place in the queue.
 func queues(ops []zookeeper.Op) bool {
-	return slices.ContainsFunc(ops, func(op zookeeper.Op) bool {
-		c, ok := op.(*zookeeper.Create)
-		return ok && strings.Contains(c.Path, "/queue-")
-	})
+	return slices.ContainsFunc(ops, func(op zookeeper.Op) bool { return makes(op, "/queue-") })
 }
 
 // A place is kept between two Gets, for a lease duration.
