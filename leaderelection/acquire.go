@@ -102,7 +102,7 @@ func (l *Lock) abandon(ctx context.Context, a *attempt) error {
 	t := l.term
 	l.mu.Unlock()
 	if t != nil && t.claim == a.claim {
-		return nil // it was won in the nick of time
+		return t.Valid() // it was won in the nick of time
 	}
 	return fmt.Errorf("%w: %w", ErrUnsure, context.Cause(ctx))
 }
@@ -122,7 +122,7 @@ func (l *Lock) win(a *attempt) error {
 		t.grace = l.cfg.StopTime
 	}
 	l.begin(t, a)
-	return nil
+	return t.Valid() // the answer may have come late
 }
 
 // begin a term, or give it back at once if nobody waits for it.

@@ -157,6 +157,28 @@ func TestAcquireWaitsForAProof(t *testing.T) {
 	})
 }
 
+// An acquire whose answer came when the session was not proven any more leads nobody on.
+func TestAcquirePastTheDeadline(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		l := lockOf(t, p)
+		begin := time.Now()
+		p.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+			proof := len(ops) == 1 && !makes(ops[0], "/")
+			if proof || (len(ops) > 3 && time.Since(begin) < timeout-5*time.Second) {
+				return zookeepertest.LostBefore
+			}
+			return zookeepertest.None
+		})
+		if err := tryAcquire(t.Context(), l); !errors.Is(err, leaderelection.ErrPastDeadline) {
+			t.Errorf("acquire: got %v, want %v", err, leaderelection.ErrPastDeadline)
+		}
+		if got := nodes(tree, "owner"); len(got) != 1 {
+			t.Errorf("owners: got %v, want the one that was made too late", got)
+		}
+	})
+}
+
 // A leader whose owner node was deleted, and that does not know it, writes nothing any
 // more once another leads: its claim is there still.
 func TestFenceOfADeletedOwner(t *testing.T) {
