@@ -127,6 +127,39 @@ func TestSessionNodeIsDeleted(t *testing.T) {
 	})
 }
 
+// A request to resign whose answer is lost is made again, and found if it was made.
+func TestResignOfUnknownOutcome(t *testing.T) {
+	for name, fault := range map[string]zookeepertest.Fault{"before": zookeepertest.LostBefore, "after": zookeepertest.LostAfter} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+				l, asker := lockOf(t, join(t, tree, newHistory(), "a")), join(t, tree, newHistory(), "b")
+				acquire(t, l)
+				asks := 0
+				asker.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+					if len(ops) == 1 && makes(ops[0], "/resign") {
+						if asks++; asks <= 2 {
+							return fault
+						}
+					}
+					return zookeepertest.None
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				resigned := make(chan error, 1)
+				go func() { resigned <- asker.session.Resign(ctx, "ns", "x") }()
+				await(t, time.Second, "the end of the term", func() bool { return l.Term() == nil })
+				l.RecordEvent("stopped leading")
+				if err := <-resigned; err != nil {
+					t.Errorf("resign: %v", err)
+				}
+				if got := nodes(tree, "resign"); len(got) != 0 {
+					t.Errorf("requests that are left: %v", got)
+				}
+			})
+		})
+	}
+}
+
 // forbidden is a session that may only look.
 type forbidden struct{ *zookeepertest.Client }
 

@@ -1,6 +1,7 @@
 package leaderelection
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -145,13 +146,13 @@ func (s *Session) Resign(ctx context.Context, namespace, name string) error {
 	if err != nil {
 		return fmt.Errorf("resign %s/%s: %w", namespace, name, err)
 	}
-	request := &zookeeper.Create{Path: at.resign(), Data: []byte(strconv.FormatInt(owner.Czxid, 10)), Ephemeral: true}
-	if _, err := li.Multi(ctx, request); err != nil {
-		if !retriable(err) {
-			return fmt.Errorf("resign %s/%s: %w", namespace, name, err)
-		}
+	err = askToResign(ctx, li, at, owner.Czxid)
+	if err == nil || retriable(err) {
+		defer s.takeBack(li, at)
 	}
-	defer s.takeBack(li, at)
+	if err != nil {
+		return fmt.Errorf("resign %s/%s: %w", namespace, name, err)
+	}
 	for exists && err == nil {
 		select {
 		case <-changed:
@@ -168,6 +169,25 @@ func (s *Session) Resign(ctx context.Context, namespace, name string) error {
 		}
 	}
 	return err
+}
+
+// askToResign by a request, which is made again while it is not known whether it is there.
+// One for the same term that is found then is taken for it.
+func askToResign(ctx context.Context, li *life, at layout, token int64) error {
+	request := &zookeeper.Create{Path: at.resign(), Data: []byte(strconv.FormatInt(token, 10)), Ephemeral: true}
+	for unsure := false; ; unsure = true {
+		_, err := li.Multi(ctx, request)
+		if unsure && errors.Is(err, zookeeper.ErrNodeExists) {
+			data, _, readErr := li.Get(ctx, request.Path)
+			if readErr == nil && !bytes.Equal(data, request.Data) {
+				return err
+			}
+			err = readErr
+		}
+		if !retriable(err) || !pause(ctx, li) {
+			return err
+		}
+	}
 }
 
 // takeBack a request to resign, if its session can.
