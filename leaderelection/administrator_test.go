@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/klog/v2"
 
 	"github.com/quorate/quorate/leaderelection"
@@ -154,6 +155,36 @@ func TestResignOfUnknownOutcome(t *testing.T) {
 				}
 				if got := nodes(tree, "resign"); len(got) != 0 {
 					t.Errorf("requests that are left: %v", got)
+				}
+			})
+		})
+	}
+}
+
+// An owner that this session has and nobody knows of is in nobody's way: neither in a
+// Lock's, nor in that of a candidate that holds the Lease beside it, and polls.
+func TestStrayOwnerIsRemoved(t *testing.T) {
+	for name, as := range map[string]func(*leaderelection.Lock) resourcelock.Interface{
+		"lock":   func(l *leaderelection.Lock) resourcelock.Interface { return l },
+		"bridge": func(l *leaderelection.Lock) resourcelock.Interface { return leaderelection.NewBridge(l, leases()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+				p := join(t, tree, newHistory(), "a")
+				before := lockOf(t, p)
+				acquire(t, before)
+				if err := release(t.Context(), before); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := p.client().Multi(t.Context(), &zookeeper.Create{Path: election1 + "/owner", Ephemeral: true}); err != nil {
+					t.Fatal(err)
+				}
+				r, _, err := as(lockOf(t, p)).Get(t.Context())
+				if err != nil || r.HolderIdentity != "" {
+					t.Errorf("Get beside a stray owner: got %+v, %v, want a free lock", r, err)
+				}
+				if got := nodes(tree, "owner"); len(got) != 0 {
+					t.Errorf("owners: got %v, want none", got)
 				}
 			})
 		})

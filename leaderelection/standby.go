@@ -53,11 +53,18 @@ func (l *Lock) getNow(ctx context.Context) (*resourcelock.LeaderElectionRecord, 
 	if err != nil {
 		return nil, nil, l.asAPI("get", err)
 	}
-	v, err := l.look(ctx, li, false)
-	if err != nil {
-		return nil, nil, l.asAPI("get", err)
+	for {
+		v, err := l.look(ctx, li, false)
+		if err == nil && v.stray() {
+			if err = l.removeStray(ctx, v); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return nil, nil, l.asAPI("get", err)
+		}
+		return l.forElector(v)
 	}
-	return l.forElector(v)
 }
 
 // await a session, and in it our turn or news.
