@@ -117,6 +117,7 @@ func (l *Lock) keep(d time.Duration, watch bool) {
 	done := p.done
 	started := p.life.spawn(func() {
 		defer close(done)
+		defer cancel()
 		l.keepUntil(ctx, p, d, watch)
 	})
 	if !started {
