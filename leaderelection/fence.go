@@ -11,7 +11,8 @@ import (
 // begins with them, fail once another term has begun. They check the term's claim,
 // which no other term has, and that the record is as the term's acquire left it, which
 // the next acquire changes: an administrator who deletes the owner node alone leaves
-// the claim. The multi may be made through any session.
+// the claim. The multi may be made through any session. An administrator who deletes the
+// claim or writes the record makes all of them fail until the next term.
 func (t *Term) Fence() []zookeeper.Op {
 	return []zookeeper.Op{
 		&zookeeper.Check{Path: t.lock.layout.claim(t.claim), Version: zookeeper.AnyVersion},
