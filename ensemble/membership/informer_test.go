@@ -129,6 +129,7 @@ func TestInformerFollows(t *testing.T) {
 	c.nodes.Modify(nodeOf("a1", "elsewhere"))
 	await(t, i, "zk-0 [[a1] [elsewhere]]\ndeclared: 1 voters, counts zk-0\n")
 
+	i.Waiting() // until whoever publishes the last snapshot has told the listeners
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	other := types.NamespacedName{Namespace: "data", Name: "other"}
