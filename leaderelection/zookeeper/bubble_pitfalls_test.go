@@ -1,6 +1,7 @@
 package zookeeper_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -100,6 +101,61 @@ func TestSessionEventsAreNotDropped(t *testing.T) {
 		}
 		if err := c.Close(t.Context()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// P4: cut off from all servers, go-zookeeper never says that the session is over.
+func TestSessionEndsByOurOwnClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 30 * time.Second
+		s := newServer(timeout)
+		servers := network{"10.0.0.1:2181": s.take}
+		c := dial(t, servers.config(timeout))
+		delete(servers, "10.0.0.1:2181")
+		s.disconnect()
+		begin := time.Now()
+		waiting := make(chan error, 1)
+		go func() {
+			_, _, err := c.Get(t.Context(), "/x")
+			waiting <- err
+		}()
+		if err := ended(t, c); !strings.Contains(err.Error(), "no server was heard") {
+			t.Error(err)
+		}
+		if got := time.Since(begin); got != timeout {
+			t.Errorf("session ended %v after the last that it heard, want %v", got, timeout)
+		}
+		if err := <-waiting; !errors.Is(err, zookeeper.ErrUnsure) && !errors.Is(err, zookeeper.ErrNoServer) {
+			t.Errorf("call that waited: %v", err)
+		}
+		if _, _, err := c.Get(t.Context(), "/x"); !errors.Is(err, zookeeper.ErrEnded) {
+			t.Errorf("call after the end: %v, want %v", err, zookeeper.ErrEnded)
+		}
+	})
+}
+
+// P6: calls end when their context does, though the server never answers.
+func TestCallsEndWithTheirContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 30 * time.Second
+		s := newServer(timeout)
+		c := dial(t, network{"10.0.0.1:2181": s.take}.config(timeout))
+		s.mute.Store(true)
+		for name, call := range map[string]func(context.Context) error{
+			"get":      func(ctx context.Context) error { _, _, err := c.Get(ctx, "/x"); return err },
+			"watch":    func(ctx context.Context) error { _, _, _, err := c.Watch(ctx, "/x"); return err },
+			"children": func(ctx context.Context) error { _, err := c.Children(ctx, "/x"); return err },
+			"multi": func(ctx context.Context) error {
+				_, err := c.Multi(ctx, &zookeeper.Check{Path: "/x", Version: zookeeper.AnyVersion})
+				return err
+			},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if err := call(ctx); !errors.Is(err, zookeeper.ErrUnsure) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v, want %v", name, err, zookeeper.ErrUnsure)
+			}
+			cancel()
 		}
 	})
 }
