@@ -286,8 +286,7 @@ func TestGeneric(t *testing.T) {
 	status = http.StatusFound
 	check("a redirect", g, true, false)
 	check("readiness alone", &Generic{}, true, true)
-	server.Close()
-	check("nobody there", g, false, false)
+	check("nobody there", &Generic{Port: nobody(t), Path: "/synced"}, false, false)
 	target.Ready = false
 	check("not ready", &Generic{}, true, false)
 }

@@ -83,6 +83,17 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
+// nobody's port: it is taken, by a connection to elsewhere, and nobody listens there.
+func nobody(t *testing.T) int32 {
+	t.Helper()
+	c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", listen(t).Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return portOf(c.LocalAddr())
+}
+
 func portOf(a net.Addr) int32 { return int32(a.(*net.TCPAddr).Port) }
 
 func loopback(name string) Target {

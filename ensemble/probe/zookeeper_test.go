@@ -161,9 +161,8 @@ func drip(c net.Conn) {
 }
 
 func TestZooKeeperNobodyThere(t *testing.T) {
-	l := listen(t)
-	l.Close()
-	z := &ZooKeeper{ClientPort: portOf(l.Addr()), AdminPort: portOf(l.Addr())}
+	at := nobody(t)
+	z := &ZooKeeper{ClientPort: at, AdminPort: at}
 	a := z.Probe(t.Context(), loopback("zk-0"))
 	if a.Heard || a.Reason != "connection refused" {
 		t.Errorf("got %s", told(&a))
