@@ -25,7 +25,7 @@ func sealed(t *testing.T, do func(t *testing.T, m *migration, leader, standby *r
 		leader := m.start(t, zkOnly)
 		await(t, time.Minute, "a leader", func() bool { return m.h.leader() != "" })
 		standby := m.start(t, zkOnly)
-		pass(time.Minute)
+		pass(time.Minute + time.Second) // not just when the leader writes
 		do(t, m, leader, standby)
 		leader.stop()
 		standby.stop()
