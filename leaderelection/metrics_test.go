@@ -106,6 +106,7 @@ func TestMetrics(t *testing.T) {
 		if err := release(t.Context(), l); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait()
 		got := gather(t, reg)
 		check("in an ensemble that lost its data", map[string]float64{
 			"acquired_total": 2, "token_went_back_total": 1, "session_ended_total": 1, "operation_duration_seconds acquire ok": 2,
