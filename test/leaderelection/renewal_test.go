@@ -20,11 +20,11 @@ func tell(fault string, runs, violations int) {
 }
 
 // A follower that is cut off from its peers goes on answering its clients' pings and
-// reads for as long as the sync limit, here 10 s, and the session ends after 6 s
+// reads for as long as the sync limit, here 20 s, and the session ends after 6 s
 // behind its back. A lock that trusts what it answers has two owners meanwhile.
 func TestChaosFollowerWithoutPeers(t *testing.T) {
 	together(t)
-	e := ensemble(t, lab.ZooKeeperConfig{PeerLinks: true, SyncLimit: 20})
+	e := ensemble(t, lab.ZooKeeperConfig{PeerLinks: true, SyncLimit: 40})
 	steady, idle := 0, 0
 	for range rounds() {
 		steady += cutOff(t, e, leadSteadily)
@@ -72,7 +72,13 @@ func leadSteadily(t *testing.T, h *history, at, others string) *lock.Term {
 	join(t, h, "b", others)
 	term := <-a.terms
 	for range 3 {
-		<-term.Proven()
+		select {
+		case <-term.Proven():
+		case <-term.Lost():
+			t.Fatalf("lead that was to be steady: %v", term.Err())
+		case <-time.After(patience):
+			t.Fatalf("lead was not proven within %v", patience)
+		}
 	}
 	return term
 }
