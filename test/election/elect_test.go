@@ -91,7 +91,7 @@ func (r *room) start(t *testing.T, w *wrapped) {
 	args := []string{
 		"elect", "--identity", w.name, "--leader-elect-resource-name", "work", "--health-bind-address", w.health,
 		"--leader-elect-zookeeper-servers", w.links.Connect(), "--leader-elect-zookeeper-tick", tick.String(),
-		"--leader-elect-zookeeper-session-timeout", "8s", "--leader-elect-zookeeper-stop-time", "3s", "--",
+		"--leader-elect-zookeeper-session-timeout", "10s", "--leader-elect-zookeeper-stop-time", "4s", "--",
 	}
 	w.process = must(lab.StartProcess(t.Context(), lab.ProcessConfig{
 		Name: w.name, Path: quorate, Args: append(args, r.command...), LogDir: r.dir,
