@@ -184,7 +184,7 @@ func TestClientCAReload(t *testing.T) {
 // A scheduler that hangs up in the middle of its question costs nothing, nor does one
 // that is gone without a word.
 func TestCutConnections(t *testing.T) {
-	address := startServer(t, ServerConfig{Timeout: 3 * time.Second})
+	address := startServer(t, ServerConfig{Timeout: 10 * time.Second})
 	await(t, func() bool { return connections() == 0 }) // those of other tests
 	var cut []net.Conn
 	for range 20 {
