@@ -2,6 +2,7 @@ package leaderelection_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -156,5 +157,43 @@ func TestSlowLeaseRenewsNothingPastTheDeadline(t *testing.T) {
 				t.Errorf("renewal: got %v, while of the term's deadline is said %v", err, over)
 			}
 		}
+	})
+}
+
+// A candidate that gets the Lease and not the lock leaves the tombstone in it: a leader by
+// ZooKeeper alone relies on it.
+func TestTombstoneIsLeftBesideALeader(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		m := &migration{leases: leases()}
+		la, lb := lockOf(t, join(t, tree, newHistory(), "a")), lockOf(t, join(t, tree, newHistory(), "b"))
+		if err := leaderelection.NewSealed(la, m.leases).Create(t.Context(), recordOf(la)); err != nil {
+			t.Fatal(err)
+		}
+		lock := leaderelection.NewBridge(lb, m.leases)
+		if _, _, err := lock.Get(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := lock.Update(t.Context(), recordOf(lb)); !errors.Is(err, leaderelection.ErrNotHolder) {
+			t.Errorf("acquire beside a leader: got %v, want %v", err, leaderelection.ErrNotHolder)
+		}
+		if got := m.holder(t); got != leaderelection.Tombstone {
+			t.Errorf("Lease is held by %q, want %q", got, leaderelection.Tombstone)
+		}
+	})
+}
+
+// An elector that has stopped, maybe for the Lease alone, does not keep the lock.
+func TestStoppedElectorHoldsNoLock(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		l := lockOf(t, join(t, tree, newHistory(), "a"))
+		lock := leaderelection.NewBridge(l, leases())
+		if _, _, err := lock.Get(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := lock.Create(t.Context(), recordOf(l)); err != nil {
+			t.Fatal(err)
+		}
+		lock.RecordEvent("stopped leading")
+		await(t, stopTime+time.Second, "no owner", func() bool { return len(nodes(tree, "owner")) == 0 })
 	})
 }
