@@ -78,8 +78,12 @@ func (a *Agreement) See(v *View) {
 		a.on, a.since = on, later(a.latest, v.At)
 	}
 	a.latest = later(a.latest, v.At)
-	v.Settled = a.on != "" && v.At.Sub(a.since) >= v.Settle
+	v.Settled = a.on != "" && v.At.Sub(a.since) > v.Settle+v.Settle/margin
 }
+
+// margin is the part of a settle time that a leader may take longer: its timer fires when
+// the time is over, and it counts again some time after that.
+const margin = 4
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {

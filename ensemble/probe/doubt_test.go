@@ -10,7 +10,7 @@ import (
 // A view is settled once the same was said and counted a settle time before, and at no
 // look in between anything else.
 func TestAgreement(t *testing.T) {
-	const settle = 5 * time.Second
+	const settle, after = 4 * time.Second, 5*time.Second + 1 // with the margin
 	look := func(at time.Duration, epoch uint64, counted int, says ...string) View {
 		var answers []Answer
 		config := &Config{}
@@ -34,18 +34,18 @@ func TestAgreement(t *testing.T) {
 		want  bool
 	}{
 		"the first look":                {[]View{well(0)}, false},
-		"too early":                     {[]View{well(0), well(settle - 1)}, false},
-		"a settle time later":           {[]View{well(0), well(settle)}, true},
-		"still":                         {[]View{well(0), well(1), well(settle)}, true},
-		"another is heard":              {[]View{well(0), look(settle, 7, 1, "leads", "-", "follows")}, false},
-		"another in between":            {[]View{well(0), look(1, 7, 1, "leads", "-", "follows"), well(settle)}, false},
-		"another number":                {[]View{look(0, 7, 2, "leads", "follows", "-"), well(settle)}, false},
-		"a new epoch":                   {[]View{well(0), look(settle, 8, 1, "leads", "follows", "-")}, false},
-		"nobody led in between":         {[]View{well(0), look(1, 7, 0, "follows", "follows", "-"), well(settle)}, false},
-		"fewer are counted than say so": {[]View{look(0, 7, 0, "leads", "follows", "-"), look(settle, 7, 0, "leads", "follows", "-")}, false},
-		"no number is told":             {[]View{look(0, 7, -1, "leads", "follows", "-"), look(settle, 7, -1, "leads", "follows", "-")}, false},
-		"an older one disagrees":        {[]View{well(settle), look(settle-1, 7, 1, "leads", "-", "follows"), well(2*settle - 1)}, false},
-		"the older look comes last":     {[]View{well(settle), well(0)}, false},
+		"too early":                     {[]View{well(0), well(after - 1)}, false},
+		"a settle time later":           {[]View{well(0), well(after)}, true},
+		"still":                         {[]View{well(0), well(1), well(after)}, true},
+		"another is heard":              {[]View{well(0), look(after, 7, 1, "leads", "-", "follows")}, false},
+		"another in between":            {[]View{well(0), look(1, 7, 1, "leads", "-", "follows"), well(after)}, false},
+		"another number":                {[]View{look(0, 7, 2, "leads", "follows", "-"), well(after)}, false},
+		"a new epoch":                   {[]View{well(0), look(after, 8, 1, "leads", "follows", "-")}, false},
+		"nobody led in between":         {[]View{well(0), look(1, 7, 0, "follows", "follows", "-"), well(after)}, false},
+		"fewer are counted than say so": {[]View{look(0, 7, 0, "leads", "follows", "-"), look(after, 7, 0, "leads", "follows", "-")}, false},
+		"no number is told":             {[]View{look(0, 7, -1, "leads", "follows", "-"), look(after, 7, -1, "leads", "follows", "-")}, false},
+		"an older one disagrees":        {[]View{well(after), look(after-1, 7, 1, "leads", "-", "follows"), well(2*after - 2)}, false},
+		"the older look comes last":     {[]View{well(after), well(0)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var a Agreement
