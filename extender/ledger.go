@@ -73,8 +73,9 @@ type record struct {
 	doubtUntil time.Time
 	// refused is the PodScheduled condition as last seen.
 	refused string
-	// promised says that it was last seen with a nominated or selected node.
-	promised bool
+	// promised says that it was last seen with a nominated or selected node, gated with a
+	// scheduling gate.
+	promised, gated bool
 	// failed is when that first changed since the hold was made; zero: not since.
 	failed time.Time
 	// waiting is when it was last refused only for what siblings hold; zero: never,
@@ -191,17 +192,19 @@ func (l *Ledger) claim(now time.Time, m *membership.Member) Claim {
 	return c
 }
 
-// record of the pod. One that is new to us is doubted where another instance may
-// have answered for it.
+// record of the pod. One that is new to us, or whose gates we have only now seen go, is
+// doubted where another instance may have seen it before, and answered for it.
 func (l *Ledger) record(now time.Time, m *membership.Member) *record {
 	r := l.pods[m.UID]
+	fresh := r == nil || r.gated && !m.Gated
 	if r == nil {
 		r = &record{sign: now, refused: m.Unscheduled, promised: m.Nominated}
-		if now.Before(l.strangersUntil) {
-			r.doubtUntil = now.Add(l.timing.late())
-		}
 		l.pods[m.UID] = r
 	}
+	if fresh && now.Before(l.strangersUntil) {
+		r.doubtUntil = now.Add(l.timing.late())
+	}
+	r.gated = m.Gated
 	return r
 }
 
@@ -250,8 +253,8 @@ func (l *Ledger) Doubt(now time.Time, ensembles iter.Seq[*membership.Ensemble]) 
 	}
 }
 
-// Strangers is told, with Doubt, that pods may not have been seen yet that the other
-// instance has seen.
+// Strangers is told, with Doubt, that pods may not have been seen yet, or not without
+// their gates, that the other instance has seen.
 func (l *Ledger) Strangers(now time.Time) { l.strangersUntil = now.Add(takeoverSlack) }
 
 // See follows an ensemble: pods that are bound hold nothing more, and a change of
