@@ -102,7 +102,7 @@ func (l *Lock) abandon(ctx context.Context, a *attempt) error {
 	t := l.term
 	l.mu.Unlock()
 	if t != nil && t.claim == a.claim {
-		return t.Valid() // it was won in the nick of time
+		return nil // it was won in the nick of time
 	}
 	return fmt.Errorf("%w: %w", ErrUnsure, context.Cause(ctx))
 }
@@ -121,16 +121,17 @@ func (l *Lock) win(a *attempt) error {
 	if !l.managed && !l.cfg.StopsFirst {
 		t.grace = l.cfg.StopTime
 	}
-	l.begin(t, a)
-	return t.Valid() // the answer may have come late
+	return l.begin(t, a)
 }
 
-// begin a term, or give it back at once if nobody waits for it.
-func (l *Lock) begin(t *Term, a *attempt) {
+// begin a term, or give it back at once if nobody waits for it any more, or its answer
+// came past the deadline: for the elector it never was.
+func (l *Lock) begin(t *Term, a *attempt) error {
 	t.life.admit(t)
 	l.mu.Lock()
-	abandoned := a.abandoned
-	if !abandoned {
+	late := t.Valid()
+	unwanted := a.abandoned || late != nil
+	if !unwanted {
 		l.warnOfOldData(t)
 		l.metrics.acquired.Inc()
 		l.metrics.leading(l, true) // before anybody can end the term
@@ -138,9 +139,10 @@ func (l *Lock) begin(t *Term, a *attempt) {
 	}
 	l.place = nil
 	l.mu.Unlock()
-	if abandoned {
+	if unwanted {
 		t.grace = 0
 		t.lose(ErrReleased)
+		t.stop() // nobody has acted under it, whatever else may have ended it
 	} else {
 		l.log.Info("Acquired the lock", "token", t.token)
 	}
@@ -148,6 +150,7 @@ func (l *Lock) begin(t *Term, a *attempt) {
 		t.lose(ErrSessionEnded)
 		close(t.gone)
 	}
+	return late
 }
 
 // warnOfOldData where tokens have gone back, as they do when the ensemble has lost

@@ -173,8 +173,35 @@ func TestAcquirePastTheDeadline(t *testing.T) {
 		if err := tryAcquire(t.Context(), l); !errors.Is(err, leaderelection.ErrPastDeadline) {
 			t.Errorf("acquire: got %v, want %v", err, leaderelection.ErrPastDeadline)
 		}
-		if got := nodes(tree, "owner"); len(got) != 1 {
-			t.Errorf("owners: got %v, want the one that was made too late", got)
+		await(t, 2*tick, "the owner, which was made too late, to be given back", func() bool { return len(nodes(tree, "owner")) == 0 })
+	})
+}
+
+// Nor does Run wait for work that never began.
+func TestRunEndsAfterALateAcquire(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		begin, late := time.Now(), make(chan struct{}, 10)
+		p.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+			proof := len(ops) == 1 && !makes(ops[0], "/")
+			if proof || (len(ops) > 3 && time.Since(begin) < timeout-tick-stopTime/2) {
+				return zookeepertest.LostBefore
+			}
+			if len(ops) > 3 {
+				late <- struct{}{}
+			}
+			return zookeepertest.None
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- p.run(ctx) }()
+		<-late
+		pass(time.Second)
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(time.Minute):
+			t.Error("Run did not end")
 		}
 	})
 }
