@@ -199,7 +199,10 @@ func TestRunEndsAfterALateAcquire(t *testing.T) {
 		pass(time.Second)
 		cancel()
 		select {
-		case <-ended:
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("Run without a term: got %v, want nil", err)
+			}
 		case <-time.After(time.Minute):
 			t.Error("Run did not end")
 		}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/quorate/quorate/ensemble/quorum"
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
@@ -72,7 +73,7 @@ func (b *body) meant(set *appsv1.StatefulSet) int {
 		first = int(set.Spec.Ordinals.Start)
 	}
 	if set.Spec.Replicas != nil {
-		replicas = int(*set.Spec.Replicas)
+		replicas = min(int(*set.Spec.Replicas), quorum.MaxVoters+1) // one more is too many already
 	}
 	members, all, makes := 0, 0, false
 	for i := first; i < first+replicas; i++ {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"math"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -126,6 +127,7 @@ func TestReplicasAreCounted(t *testing.T) {
 		"the same, of a set that is gone": {app, []*appsv1.StatefulSet{three}, []corev1.Pod{kvPod(three, 0), kvPod(watchers, 0)}, 3, &watcher},
 		"observers by ordinal":            {app, []*appsv1.StatefulSet{mixed}, []corev1.Pod{kvPod(mixed, 0), kvPod(mixed, 3)}, 2, &last},
 		"an observer by its own label":    {app, []*appsv1.StatefulSet{mixed}, []corev1.Pod{kvPod(mixed, 0), relabelled}, 3, &watcher},
+		"more than have numbers":          {app, []*appsv1.StatefulSet{kvSet("kv", math.MaxInt32, nil)}, nil, quorum.MaxVoters + 1, nil},
 		"of a template that changed":      {app, []*appsv1.StatefulSet{changed}, []corev1.Pod{was}, 2, &last},
 	} {
 		t.Run(name, func(t *testing.T) {
