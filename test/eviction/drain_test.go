@@ -181,13 +181,12 @@ func stormOnce(t *testing.T, r *rig, s *sampler, round int) {
 	s.restart()
 	faults, stop := context.WithCancel(t.Context())
 	r.budget(t, 0)
-	yeses := r.decided(t, admission.AllowSafe)
 	var chaos errgroup.Group
 	chaos.Go(func() error {
-		// The budget refuses the first yes, whenever that is said.
-		err := lab.Await(t.Context(), 2*time.Minute, "a yes", func(context.Context) error {
-			if r.decided(t, admission.AllowSafe) == yeses {
-				return errors.New("none was said")
+		// The budget refuses every yes until one was said again, whenever that is.
+		err := lab.Await(t.Context(), 2*time.Minute, "a yes to be said again", func(context.Context) error {
+			if r.decided(t, saidAgain...) == repeats {
+				return errors.New("none was")
 			}
 			return nil
 		})
