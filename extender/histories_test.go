@@ -53,7 +53,7 @@ func (w *world) safe(name string, p *worldPod, node string) bool {
 // TestHistories plays the same histories every time; QUORATE_CHAOS=1 plays twenty
 // times as many.
 func TestHistories(t *testing.T) {
-	runs := uint64(70)
+	runs := uint64(160)
 	if os.Getenv("QUORATE_CHAOS") != "" {
 		runs *= 20
 	}
@@ -69,7 +69,7 @@ func TestHistories(t *testing.T) {
 // TestHistoriesRepeat makes sure that a seed is one history, so that what fails once
 // fails again.
 func TestHistoriesRepeat(t *testing.T) {
-	for seed := range uint64(3) {
+	for seed := range uint64(5) {
 		var logs [2][]string
 		for i := range logs {
 			h := &history{choose: rand.New(rand.NewPCG(seed, 0)).IntN, decider: newLedger}
@@ -141,25 +141,27 @@ func TestHistoriesCatch(t *testing.T) {
 		decider func() decider
 		word    string
 		runs    uint64
+		least   int
 	}{
-		"naive":          {func() decider { return naive{} }, "unsafe", 20},
-		"refusing":       {func() decider { return refusing{} }, "stuck", 20},
-		"declared alone": {func() decider { return declaredAlone{NewLedger(Timing{})} }, "unsafe", 20},
-		"spread":         {newSpread, "unsafe", 20},
-		"trusting":       {func() decider { return trusting{NewLedger(Timing{})} }, "unsafe", 80},
-		"familiar":       {func() decider { return familiar{NewLedger(Timing{})} }, "unsafe", 80},
-		"never poking":   {func() decider { return neverPoking{NewLedger(Timing{})} }, "stuck", 80},
+		"naive":          {func() decider { return naive{} }, "unsafe", 20, 5},
+		"refusing":       {func() decider { return refusing{} }, "stuck", 20, 5},
+		"declared alone": {func() decider { return declaredAlone{NewLedger(Timing{})} }, "unsafe", 40, 5},
+		"spread":         {newSpread, "unsafe", 20, 5},
+		"trusting":       {func() decider { return trusting{NewLedger(Timing{})} }, "unsafe", 80, 5},
+		"familiar":       {func() decider { return familiar{NewLedger(Timing{})} }, "unsafe", 80, 1},
+		"never poking":   {func() decider { return neverPoking{NewLedger(Timing{})} }, "stuck", 80, 5},
 	} {
-		caught, runs := false, uint64(0)
-		for ; runs < c.runs && !caught; runs++ {
+		caught, runs := 0, uint64(0)
+		for ; runs < c.runs && caught < c.least; runs++ {
 			r := rand.New(rand.NewPCG(runs, 1))
 			h := &history{choose: r.IntN, decider: c.decider}
-			err := h.play()
-			caught = err != nil && strings.HasPrefix(err.Error(), c.word)
+			if err := h.play(); err != nil && strings.HasPrefix(err.Error(), c.word) {
+				caught++
+			}
 		}
-		if !caught {
-			t.Errorf("%s: caught in none of %d histories", name, runs)
+		if caught < c.least {
+			t.Errorf("%s: caught in %d of %d histories, want at least %d", name, caught, runs, c.least)
 		}
-		t.Logf("%s: caught in history %d", name, runs)
+		t.Logf("%s: caught in %d of %d histories", name, caught, runs)
 	}
 }

@@ -67,6 +67,7 @@ type flight struct {
 	sizes     []int           // of the StatefulSet since the answer
 	roles     int             // the edition of them that it was answered for
 	live      *live
+	mute      []string // the observers with a weight at the answer
 	// excused are those that were bound when the pod was one of two voters or fewer,
 	// who may go anywhere: next to those on their way out, too.
 	excused map[types.UID]bool
@@ -316,6 +317,7 @@ func (h *history) attempt(name string, p *worldPod, given []string, faults bool)
 		return
 	}
 	f := &flight{pod: name, uid: p.uid, node: a.Nodes[h.choose(len(a.Nodes))], lands: h.now, gaveUp: h.now.Add(time.Millisecond), sizes: []int{h.view.voters, h.truth.voters}, roles: h.view.edition, live: h.view.live, faults: faults, pinned: map[string]bool{}}
+	f.mute = append(h.view.declared(0).mute, h.truth.declared(0).mute...)
 	for _, d := range h.view.pinned(name) {
 		f.pinned[d] = true
 	}
@@ -418,7 +420,9 @@ func (h *history) judge(f *flight) (unsafe func() error) {
 		for _, n := range f.sizes {
 			// A single voter is let go anywhere; by weight it may come to be one too many alone.
 			free := f.excused != nil && w.quorum != nil
-			if e := w.declared(n); e.voters > 2 && e.spares(f.pod) && f.roles == w.edition && !free {
+			e := w.declared(n)
+			e.mute = slices.DeleteFunc(e.mute, func(name string) bool { return !slices.Contains(f.mute, name) }) // they came since
+			if e.voters > 2 && e.spares(f.pod) && f.roles == w.edition && !free {
 				declared = append(declared, w.fatal(e, excused))
 			}
 		}

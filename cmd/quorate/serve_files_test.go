@@ -190,7 +190,7 @@ func TestSwappedFilesFailNoRequest(t *testing.T) {
 					v.put(t, serial)
 				}
 				before := load.opened.Load()
-				awaitThat(t, fmt.Sprintf("certificate %d, under load", serial), func() bool {
+				await(t, fmt.Sprintf("certificate %d, under load", serial), func() bool {
 					got, err := v.ask(t.Context(), fresh, address)
 					if err != nil {
 						t.Fatalf("a request failed while certificate %d was put: %v", serial, err)
@@ -246,7 +246,7 @@ func (l *load) end(t *testing.T) {
 	})
 }
 
-func awaitThat(t *testing.T, what string, condition func() bool) {
+func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -243,7 +243,7 @@ func TestNothingSaidIsLost(t *testing.T) {
 		})
 	}
 	g, heard := &Guarded{commands: write}, bufio.NewScanner(read)
-	for range 20 {
+	for range 50 {
 		const batch = 200 // fits into the smallest pipe, of 4 KiB
 		for i := range batch {
 			g.tell(signalLine, int64(i))
