@@ -102,7 +102,7 @@ func (b *bridge) acquire(ctx context.Context, r resourcelock.LeaderElectionRecor
 
 // acquireLockWithin the time for which an elector relies on the Lease. The Lease is
 // written again when the lock is had: it may be another's by then, and the elector will
-// rely on it for as long again.
+// rely on it for as long again. That may take until after the deadline.
 func (b *bridge) acquireLockWithin(ctx context.Context, r resourcelock.LeaderElectionRecord, deadline time.Time) error {
 	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
@@ -112,14 +112,13 @@ func (b *bridge) acquireLockWithin(ctx context.Context, r resourcelock.LeaderEle
 	ctx, cancel = context.WithTimeout(ctx, b.lock.cfg.RetryPeriod)
 	defer cancel()
 	r.RenewTime = metav1.Now()
+	term := b.lock.lastTerm()
 	err := b.lease.write(ctx, r)
 	if err == nil {
-		return nil
+		return term.Valid()
 	}
 	err = fmt.Errorf("%w: acquired the lock, but not the Lease again: %w", ErrNotHolder, err)
-	if t := b.lock.Term(); t != nil {
-		t.lose(err)
-	}
+	term.lose(err)
 	return err
 }
 

@@ -160,6 +160,30 @@ func TestSlowLeaseRenewsNothingPastTheDeadline(t *testing.T) {
 	})
 }
 
+// An acquire that stalls when the lock was had, until its term is over, is none.
+func TestStallAfterTheLockAcquiresNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p, api := join(t, tree, newHistory(), "a"), &way{LeasesGetter: leases()}
+		l := lockOf(t, p)
+		lock := leaderelection.NewBridge(l, api)
+		if _, _, err := lock.Get(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		p.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+			switch {
+			case len(ops) > 3:
+				api.slow.Store(int64(timeout / 2)) // the Lease's next write
+			case api.slow.Load() > 0:
+				return zookeepertest.LostBefore
+			}
+			return zookeepertest.None
+		})
+		if err := lock.Create(t.Context(), recordOf(l)); err == nil || l.Term() != nil {
+			t.Errorf("acquire: got %v, and the term %v", err, l.Term())
+		}
+	})
+}
+
 // A candidate that gets the Lease and not the lock leaves the tombstone in it: a leader by
 // ZooKeeper alone relies on it.
 func TestTombstoneIsLeftBesideALeader(t *testing.T) {

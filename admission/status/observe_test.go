@@ -279,3 +279,26 @@ func TestRival(t *testing.T) {
 		t.Errorf("our budget is %+v", ours.Spec)
 	}
 }
+
+// A leader counts who still resyncs. While it may do so in place of somebody, nobody may
+// go; of who is in sync the smaller number is told, which holds but for a moment.
+func TestObserveTheLeadersCount(t *testing.T) {
+	e, pods := ensemble(5, 5)
+	for _, c := range []struct {
+		counts int
+		want   string
+	}{
+		{-1, "voters=5 quorum=3 synced=4 allowed=1 Quorate=True QuorumInSync"},
+		{4, "voters=5 quorum=3 synced=4 allowed=1 Quorate=True QuorumInSync"},
+		{3, "voters=5 quorum=3 synced=4 allowed=0 Quorate=True QuorumInSync"},
+		{2, "voters=5 quorum=3 synced=3 allowed=0 Quorate=True QuorumInSync"},
+		{1, "voters=5 quorum=3 synced=2 allowed=0 Quorate=Unknown Unknown"},
+	} {
+		v := view(e, pods, "leader follower follower follower syncing")
+		v.Counted = c.counts
+		s := Observe(e, pods, &v)
+		if got := numbers(&s); got != c.want {
+			t.Errorf("the leader counts %d: got %s, want %s", c.counts, got, c.want)
+		}
+	}
+}
