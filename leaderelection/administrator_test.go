@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/klog/v2"
 
@@ -100,21 +101,23 @@ func makes(op zookeeper.Op, node string) bool {
 	return ok && strings.Contains(c.Path, node)
 }
 
+// sessions' nodes in the tree.
+func sessions(tree *zookeepertest.Tree) (out []string) {
+	for _, p := range tree.Paths() {
+		if strings.HasPrefix(p, "/quorate/sessions/") {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // The node in which a session's proofs are written is made again: its loss costs nobody
 // the lead.
 func TestSessionNodeIsDeleted(t *testing.T) {
 	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
 		l := lockOf(t, join(t, tree, newHistory(), "a"))
 		acquire(t, l)
-		session := func() (out []string) {
-			for _, p := range tree.Paths() {
-				if strings.HasPrefix(p, "/quorate/sessions/") {
-					out = append(out, p)
-				}
-			}
-			return out
-		}
-		before := session()
+		before := sessions(tree)
 		remove(t, tree, before[0])
 		for range 30 {
 			pass(2 * time.Second)
@@ -122,8 +125,53 @@ func TestSessionNodeIsDeleted(t *testing.T) {
 				t.Fatalf("renewal: %v", err)
 			}
 		}
-		if got := session(); len(got) != 1 || got[0] != before[0] {
+		if got := sessions(tree); len(got) != 1 || got[0] != before[0] {
 			t.Errorf("sessions' nodes: got %v, want %v", got, before)
+		}
+	})
+}
+
+// An acquire fails while its session's node is not there: so fails one that was made under
+// one session, and lands under the next (P3).
+func TestAcquireWithoutTheSessionsNode(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		l := lockOf(t, join(t, tree, newHistory(), "a"))
+		if _, _, err := l.Get(t.Context()); !apierrors.IsNotFound(err) {
+			t.Fatal(err)
+		}
+		remove(t, tree, sessions(tree)[0])
+		if err := tryAcquire(t.Context(), l); err == nil || len(nodes(tree, "owner")) != 0 {
+			t.Errorf("acquire without the session's node: error %v, owners %v", err, nodes(tree, "owner"))
+		}
+		await(t, timeout, "the session's node", func() bool { return len(sessions(tree)) == 1 })
+		acquire(t, l)
+	})
+}
+
+// A place in the queue that an administrator deletes costs its candidate no more than the
+// place.
+func TestQueueNodeIsDeleted(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		la, lb := lockOf(t, join(t, tree, newHistory(), "a")), lockOf(t, join(t, tree, newHistory(), "b"))
+		acquire(t, la)
+		if _, _, err := lb.Get(t.Context()); err != nil { // is told who leads
+			t.Fatal(err)
+		}
+		free := make(chan error, 1)
+		go func() {
+			_, _, err := lb.Get(t.Context())
+			free <- err
+		}()
+		await(t, time.Second, "a place in the queue", func() bool { return len(nodes(tree, "queue-")) == 1 })
+		if err := release(t.Context(), la); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-free; err != nil {
+			t.Fatal(err)
+		}
+		remove(t, tree, nodes(tree, "queue-")[0])
+		if err := lb.Update(t.Context(), recordOf(lb)); err != nil {
+			t.Errorf("acquire of who has lost the place: %v", err)
 		}
 	})
 }

@@ -108,6 +108,37 @@ func TestAcquireOfUnknownOutcome(t *testing.T) {
 	}
 }
 
+// Candidates of one process share its session. What one of them made, and an administrator
+// deleted, it does not find again in what another has made since.
+func TestAcquireOfUnknownOutcomeBesideAnother(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		la, lb := lockOf(t, p), lockOf(t, p)
+		lost := false
+		p.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+			if len(ops) > 3 && !lost {
+				lost = true
+				return zookeepertest.LostAfter
+			}
+			return zookeepertest.None
+		})
+		acquired := make(chan error, 1)
+		go func() { acquired <- tryAcquire(t.Context(), la) }()
+		synctest.Wait() // it pauses before it asks again
+		remove(t, tree, election1+"/owner")
+		token := acquire(t, lb)
+		if err := <-acquired; err == nil || la.Term() != nil {
+			t.Errorf("acquire whose owner was deleted: error %v, term %+v", err, la.Term())
+		}
+		if _, owner, err := tree.Get(election1 + "/owner"); err != nil || owner.Czxid != token {
+			t.Errorf("owner: got %+v, %v, want that of token %d", owner, err, token)
+		}
+		if got := nodes(tree, "claim-"); len(got) != 1 {
+			t.Errorf("claims left: %v", got)
+		}
+	})
+}
+
 // An acquire whose caller gave up is given back: in a session that goes on nobody
 // else would.
 func TestAbandonedAcquireIsGivenBack(t *testing.T) {
