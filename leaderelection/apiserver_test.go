@@ -17,7 +17,21 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"github.com/quorate/quorate/leaderelection"
 )
+
+// locks, by what becomes of the Lease beside them.
+var locks = map[string]func(*leaderelection.Lock, coordinationv1client.LeasesGetter) resourcelock.Interface{
+	"no Lease": func(l *leaderelection.Lock, _ coordinationv1client.LeasesGetter) resourcelock.Interface { return l },
+	"Lease sealed": func(l *leaderelection.Lock, api coordinationv1client.LeasesGetter) resourcelock.Interface {
+		return leaderelection.NewSealed(l, api)
+	},
+	"Lease held": func(l *leaderelection.Lock, api coordinationv1client.LeasesGetter) resourcelock.Interface {
+		return leaderelection.NewBridge(l, api)
+	},
+}
 
 // leases is an API server's, which compares versions, as client-go's fake does not.
 func leases() coordinationv1client.LeasesGetter {

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/leaderelection"
@@ -220,4 +221,35 @@ func TestStoppedElectorHoldsNoLock(t *testing.T) {
 		lock.RecordEvent("stopped leading")
 		await(t, stopTime+time.Second, "no owner", func() bool { return len(nodes(tree, "owner")) == 0 })
 	})
+}
+
+// What is counted in the Lease goes on to be counted beside it: transitions never go back.
+func TestTransitionsGoOnFromTheLease(t *testing.T) {
+	for name, with := range locks {
+		if name == "no Lease" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+				p, api := join(t, tree, newHistory(), "a"), leases()
+				before := lockOf(t, p)
+				acquire(t, before)
+				if err := release(t.Context(), before); err != nil {
+					t.Fatal(err)
+				}
+				transitions := int32(7)
+				lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x"}, Spec: coordinationv1.LeaseSpec{LeaseTransitions: &transitions}}
+				if _, err := api.Leases("ns").Create(t.Context(), lease, metav1.CreateOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				r, _, err := with(lockOf(t, p), api).Get(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r.LeaderTransitions != 7 {
+					t.Errorf("transitions: got %d, want the Lease's 7", r.LeaderTransitions)
+				}
+			})
+		})
+	}
 }

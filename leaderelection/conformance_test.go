@@ -3,7 +3,6 @@ package leaderelection_test
 import (
 	"testing"
 
-	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"github.com/quorate/quorate/leaderelection"
@@ -13,11 +12,10 @@ import (
 
 // No defect is excused, with a Lease to seal or without.
 func TestLockConforms(t *testing.T) {
-	type beside = coordinationv1client.LeasesGetter
-	for name, with := range map[string]func(*leaderelection.Lock, beside) resourcelock.Interface{
-		"no Lease":     func(l *leaderelection.Lock, _ beside) resourcelock.Interface { return l },
-		"Lease sealed": func(l *leaderelection.Lock, b beside) resourcelock.Interface { return leaderelection.NewSealed(l, b) },
-	} {
+	for name, with := range locks {
+		if name == "Lease held" {
+			continue // for a migration: it makes the Lease when it first looks, and nobody creates it
+		}
 		t.Run(name, func(t *testing.T) {
 			conformance.Suite{
 				Election: func(*testing.T) func(*testing.T, string) resourcelock.Interface {

@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/runtime"
-	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"github.com/quorate/quorate/leaderelection"
 	"github.com/quorate/quorate/leaderelection/zookeepertest"
@@ -23,12 +21,7 @@ func (e *events) Eventf(object runtime.Object, kind, reason, format string, args
 // What an elector says is recorded, as a LeaseLock records it, also where a Lease is
 // held or sealed beside; and that it has stopped ends what it held.
 func TestEventsAreRecorded(t *testing.T) {
-	type beside = coordinationv1client.LeasesGetter
-	for name, with := range map[string]func(*leaderelection.Lock, beside) resourcelock.Interface{
-		"no Lease":     func(l *leaderelection.Lock, _ beside) resourcelock.Interface { return l },
-		"Lease sealed": func(l *leaderelection.Lock, b beside) resourcelock.Interface { return leaderelection.NewSealed(l, b) },
-		"Lease held":   func(l *leaderelection.Lock, b beside) resourcelock.Interface { return leaderelection.NewBridge(l, b) },
-	} {
+	for name, with := range locks {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
 				var got events
