@@ -139,6 +139,7 @@ func TestAcquireWithoutTheSessionsNode(t *testing.T) {
 		if _, _, err := l.Get(t.Context()); !apierrors.IsNotFound(err) {
 			t.Fatal(err)
 		}
+		pass(time.Millisecond) // the session's first proof is made: the next would make the node again
 		remove(t, tree, sessions(tree)[0])
 		if err := tryAcquire(t.Context(), l); err == nil || len(nodes(tree, "owner")) != 0 {
 			t.Errorf("acquire without the session's node: error %v, owners %v", err, nodes(tree, "owner"))
@@ -206,6 +207,77 @@ func TestResignOfUnknownOutcome(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// meddled is a connection before whose writes somebody else acts.
+type meddled struct {
+	leaderelection.Conn
+	before func(ops []zookeeper.Op)
+}
+
+func (c *meddled) Multi(ctx context.Context, ops ...zookeeper.Op) ([]zookeeper.Result, error) {
+	c.before(ops)
+	return c.Conn.Multi(ctx, ops...)
+}
+
+// An administrator may delete a record with all that is in it, and who acquires the next
+// one may have it at the same version: the removal of a stray owner, which was seen before,
+// does not take that one's.
+func TestStrayOwnersRemovalSparesAnother(t *testing.T) {
+	for name, moment := range map[string]func(op zookeeper.Op) bool{
+		"before it is claimed": func(op zookeeper.Op) bool { return makes(op, "/claim-") },
+		"before it is removed": func(op zookeeper.Op) bool {
+			d, ok := op.(*zookeeper.Delete)
+			return ok && d.Path == election1+"/owner"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) { removeStrayBeside(t, tree, moment) })
+		})
+	}
+}
+
+// removeStrayBeside who acquires a record that is made anew at a moment of the removal.
+func removeStrayBeside(t *testing.T, tree *zookeepertest.Tree, moment func(op zookeeper.Op) bool) {
+	t.Helper()
+	other := lockOf(t, join(t, tree, newHistory(), "b"))
+	first := lockOf(t, join(t, tree, newHistory(), "c"))
+	acquire(t, first)
+	if err := release(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tree.Do(&zookeeper.Set{Path: election1, Version: 2}); err != nil {
+		t.Fatal(err)
+	}
+	var token int64
+	conn := &meddled{Conn: tree.Open(), before: func(ops []zookeeper.Op) {
+		if !slices.ContainsFunc(ops, moment) || token != 0 {
+			return
+		}
+		for _, p := range slices.Backward(nodes(tree, "")) {
+			remove(t, tree, p)
+		}
+		remove(t, tree, election1)
+		acquire(t, other)
+		if err := release(t.Context(), other); err != nil {
+			t.Error(err)
+		}
+		other.RecordEvent("stopped leading")
+		token = acquire(t, other) // the record is at version 3 again
+	}}
+	l := lockOf(t, &process{name: "a", session: dial(t, func() leaderelection.Conn { return conn })})
+	if _, err := conn.Multi(t.Context(), &zookeeper.Create{Path: election1 + "/owner", Ephemeral: true}); err != nil {
+		t.Fatal(err)
+	}
+	if r, _, err := l.Get(t.Context()); err != nil || r.HolderIdentity != other.Identity() {
+		t.Errorf("Get: got %+v, %v, want the holder %s", r, err, other.Identity())
+	}
+	if _, owner, err := tree.Get(election1 + "/owner"); err != nil || owner.Czxid != token {
+		t.Errorf("owner: got %+v, %v, want that of token %d", owner, err, token)
+	}
+	if got := nodes(tree, "claim-"); len(got) != 1 {
+		t.Errorf("claims left: %v", got)
 	}
 }
 

@@ -109,28 +109,34 @@ type process struct {
 func join(t *testing.T, tree *zookeepertest.Tree, h *history, name string) *process {
 	t.Helper()
 	p := &process{name: name, history: h, slow: stopTime - time.Millisecond}
+	p.session = dial(t, func() leaderelection.Conn {
+		c := tree.Open()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.clients = append(p.clients, c)
+		return c
+	})
+	return p
+}
+
+// dial a Session, which ends with the test.
+func dial(t *testing.T, open func() leaderelection.Conn) *leaderelection.Session {
+	t.Helper()
 	// Its logs would be written while the bubble ends.
 	ctx := klog.NewContext(t.Context(), klog.Logger{})
 	s, err := leaderelection.Dial(ctx, leaderelection.SessionConfig{
 		Timeout: timeout, Tick: tick,
-		Open: func(context.Context) (leaderelection.Conn, error) {
-			c := tree.Open()
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.clients = append(p.clients, c)
-			return c, nil
-		},
+		Open: func(context.Context) (leaderelection.Conn, error) { return open(), nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.session = s
 	t.Cleanup(func() {
 		if err := s.Close(context.WithoutCancel(ctx)); err != nil {
 			t.Error(err)
 		}
 	})
-	return p
+	return s
 }
 
 // client of the newest session.

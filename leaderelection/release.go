@@ -117,7 +117,7 @@ func refused(err error) bool {
 // under another claim.
 func (t *Term) stillMine(ctx context.Context, claim string) (by string, mine bool, version int32, err error) {
 	for {
-		claim, err = t.claimAgain(ctx, claim)
+		claim, err = t.lock.claimAgain(ctx, t.life, claim)
 		if err == nil {
 			mine, version, err = t.holds(ctx)
 		}
@@ -135,13 +135,13 @@ func (t *Term) stillMine(ctx context.Context, claim string) (by string, mine boo
 // cannot be deleted and made anew, so that a version means what it did when the claim was
 // made. The deleted one is not made again: by it the term's fence would let writes pass
 // beside whoever has acquired a record that was made anew.
-func (t *Term) claimAgain(ctx context.Context, claim string) (string, error) {
-	_, _, err := t.life.Get(ctx, t.lock.layout.claim(claim))
+func (l *Lock) claimAgain(ctx context.Context, li *life, claim string) (string, error) {
+	_, _, err := li.Get(ctx, l.layout.claim(claim))
 	if !errors.Is(err, zookeeper.ErrNoNode) {
 		return claim, err
 	}
 	claim = uuid.NewString()
-	err = makeNode(ctx, t.life, &zookeeper.Create{Path: t.lock.layout.claim(claim), Data: []byte(t.lock.identity), Ephemeral: true})
+	err = makeNode(ctx, li, &zookeeper.Create{Path: l.layout.claim(claim), Data: []byte(l.identity), Ephemeral: true})
 	if errors.Is(err, zookeeper.ErrNoNode) {
 		err = nil // nor is there a record, or an owner
 	}

@@ -133,16 +133,24 @@ func (l *Lock) own() (*resourcelock.LeaderElectionRecord, []byte, error) {
 	return &r, raw(&r, l.reads), nil
 }
 
-// removeStray deletes an owner of this session that no attempt and no term claims,
-// with the record as it was when the owner was seen: another owner has another.
+// removeStray deletes an owner of this session that no attempt and no term claims, and
+// looks again under a claim first: while that is there, the record cannot be made anew,
+// and another owner has another version of it.
 func (l *Lock) removeStray(ctx context.Context, v *view) error {
-	_, err := v.life.Multi(ctx,
-		&zookeeper.Set{Path: l.layout.record, Data: encode(v.record), Version: v.version},
-		&zookeeper.Delete{Path: l.layout.owner(), Version: zookeeper.AnyVersion})
+	claim, err := l.claimAgain(ctx, v.life, v.said.Claim)
+	if err != nil {
+		return err
+	}
+	if v, err = l.look(ctx, v.life, false); err == nil && v.stray() {
+		_, err = v.life.Multi(ctx,
+			&zookeeper.Check{Path: l.layout.claim(claim), Version: zookeeper.AnyVersion},
+			&zookeeper.Set{Path: l.layout.record, Data: encode(v.record), Version: v.version},
+			&zookeeper.Delete{Path: l.layout.owner(), Version: zookeeper.AnyVersion})
+	}
 	if err != nil && !refused(err) {
 		return err
 	}
-	return deleteNode(ctx, v.life, l.layout.claim(v.said.Claim))
+	return deleteNode(ctx, v.life, l.layout.claim(claim))
 }
 
 func (v *view) stray() bool {
