@@ -25,14 +25,14 @@ func (w *world) Examine(ctx context.Context, _ *v1alpha1.Ensemble, pods []corev1
 	for i := range pods {
 		server := w.serverOf(pods[i].Name)
 		m := probe.Member{Name: pods[i].Name, ServerID: strconv.Itoa(server), Reason: "no answer"}
-		m.Answer = &probe.Answer{Target: probe.Target{UID: pods[i].UID}, Epoch: w.epoch}
+		m.Answer = &probe.Answer{Target: probe.Target{UID: pods[i].UID}, Epoch: w.epoch, At: at, Took: time.Since(at)}
 		proc := w.answering(address(pods[i].Status.PodIP))
 		switch {
 		case !w.calm && w.chance(2) || proc == nil || w.muffled[server]:
 		case proc.synced:
-			m.Health = probe.Synced
+			m.Health, m.Answer.Heard, m.Answer.Serving = probe.Synced, true, true
 		default:
-			m.Health = probe.NotSynced
+			m.Health, m.Answer.Heard = probe.NotSynced, true
 		}
 		if _, twin := number[server]; !twin || m.Health == probe.Synced {
 			number[server] = i

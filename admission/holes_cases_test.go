@@ -163,7 +163,7 @@ var holes = map[string]hole{
 			s.mu.Unlock()
 			s.evicted(ctx, 2)
 		},
-		without: func(s *stage) { s.mutant.view = func(v *probe.View, _ []corev1.Pod) { v.Settle = -1 } },
+		without: func(s *stage) { s.mutant.view = func(v *probe.View, _ []corev1.Pod) { v.Settle = -time.Hour } },
 	},
 	"the leader counts who resyncs": {
 		why:    "One that was evicted resyncs, and the leader counts it in place of a follower that it has lost.",
@@ -182,7 +182,7 @@ var holes = map[string]hole{
 			s.mu.Unlock()
 			s.evicted(ctx, 2)
 		},
-		without: func(s *stage) { s.mutant.view = func(v *probe.View, _ []corev1.Pod) { v.Settle = -1 } },
+		without: func(s *stage) { s.mutant.view = func(v *probe.View, _ []corev1.Pod) { v.Settle = -time.Hour } },
 	},
 	"the new process answers for itself": {
 		why: "A pod is deleted by force, its process lives on, and answers at the address of the next one.",

@@ -16,7 +16,7 @@ import (
 // taken for counted.
 //
 // A leader and its followers lose sight of each other within a settle time. Who was
-// in sync by all numbers for that long is: see Agreement.
+// in sync by all numbers for longer is: see Agreement.
 func (v *View) Doubt() int {
 	if v.Counted < 0 || v.Leader < 0 {
 		return 0
@@ -67,7 +67,7 @@ type Agreement struct {
 	since, latest time.Time
 }
 
-// See takes in a view, and settles it if they have agreed for its settle time. A view
+// See takes in a view, and settles it if they have agreed for its Patience. A view
 // without agreement, or of another one, begins anew: a late observer only doubts for
 // longer. Views may come in another order than they were asked for in: of two, the later
 // one holds. Not excluded: another server that joins between the same two looks as one
@@ -75,15 +75,28 @@ type Agreement struct {
 func (a *Agreement) See(v *View) {
 	on := v.agreement()
 	if on == "" || on != a.on {
-		a.on, a.since = on, later(a.latest, v.At)
+		a.on, a.since = on, later(a.latest, v.answered())
 	}
 	a.latest = later(a.latest, v.At)
-	v.Settled = a.on != "" && v.At.Sub(a.since) > v.Settle+v.Settle/margin
+	v.Settled = a.on != "" && v.At.Sub(a.since) > v.Patience()
 }
 
-// margin is the part of a settle time that a leader may take longer: its timer fires when
-// the time is over, and it counts again some time after that.
-const margin = 4
+// Patience is for how long words and number must agree before the view is Settled: a
+// settle time and a quarter. A leader's timer fires when the time is over, and it counts
+// again some time after that.
+func (v *View) Patience() time.Duration { return v.Settle + v.Settle/4 }
+
+// answered is when the last of those in sync had answered. Until then one of them may have
+// been lost that said before that it follows.
+func (v *View) answered() time.Time {
+	at := v.At
+	for i := range v.Members {
+		if a := v.Members[i].Answer; v.Members[i].Health == Synced {
+			at = later(at, a.At.Add(a.Took))
+		}
+	}
+	return at
+}
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {

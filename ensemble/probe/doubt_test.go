@@ -29,6 +29,9 @@ func TestAgreement(t *testing.T) {
 		return Judge(answers, Rules{}, scriptStart.Add(at))
 	}
 	well := func(at time.Duration) View { return look(at, 7, 1, "leads", "follows", "-") }
+	const took = 2 * time.Second
+	slow := well(0)
+	slow.Members[0].Answer.Took = took
 	for name, c := range map[string]struct {
 		looks []View
 		want  bool
@@ -46,6 +49,9 @@ func TestAgreement(t *testing.T) {
 		"no number is told":             {[]View{look(0, 7, -1, "leads", "follows", "-"), look(after, 7, -1, "leads", "follows", "-")}, false},
 		"an older one disagrees":        {[]View{well(after), look(after-1, 7, 1, "leads", "-", "follows"), well(2*after - 2)}, false},
 		"the older look comes last":     {[]View{well(after), well(0)}, false},
+		"another older one comes last":  {[]View{look(after, 7, 1, "leads", "-", "follows"), well(1), well(after + 2)}, false},
+		"the first look took long":      {[]View{slow, well(after + 1)}, false},
+		"and was over for long enough":  {[]View{slow, well(after + took)}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var a Agreement

@@ -81,8 +81,8 @@ type View struct {
 	// Settle is how long the leader's count may lag behind the loss of a member. It is
 	// never 0: the longest that a member told, else ZooKeeper's default of 10 s.
 	Settle time.Duration
-	// Settled is whether the members' words and Counted have agreed for that long. One
-	// view can't tell: see Agreement.
+	// Settled is whether the members' words and Counted have agreed for longer than that,
+	// the view's Patience. One view can't tell: see Agreement.
 	Settled bool
 	// At is when the oldest answer that counts was asked for.
 	At time.Time
