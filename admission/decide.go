@@ -119,17 +119,31 @@ func (ev *Evidence) allDown(targets []int) bool {
 	return ev.toldDown(targets) && !ev.mayBeCounted(targets)
 }
 
-// toldDown is what the targets' pods say.
+// toldDown is what the targets' pods say, and nothing that was heard of them denies:
+// what answers runs, whoever leads it.
 func (ev *Evidence) toldDown(targets []int) bool {
-	return !slices.ContainsFunc(targets, func(i int) bool { return ev.Pods[i].Running || ev.View.Synced.Has(i) })
+	return !ev.running(targets) && !ev.answering(targets)
+}
+
+// running reports whether a container of one of the targets runs, by its pod's status.
+func (ev *Evidence) running(targets []int) bool {
+	return slices.ContainsFunc(targets, func(i int) bool { return ev.Pods[i].Running })
+}
+
+// answering reports whether one of the targets was heard.
+func (ev *Evidence) answering(targets []int) bool {
+	return slices.ContainsFunc(targets, func(i int) bool {
+		a := ev.View.Members[i].Answer
+		return ev.View.Synced.Has(i) || a != nil && a.Heard
+	})
 }
 
 // mayBeCounted reports whether the leader counts one of the targets as a follower,
-// whatever their pods' status says: a kubelet tells it late. Where it may be another
-// that was not heard, the benefit of the doubt ends with the settle time.
+// whatever their pods' status says: a kubelet tells it late. Where it may be another,
+// which runs and is not seen in sync, the benefit of the doubt ends with the settle time.
 func (ev *Evidence) mayBeCounted(targets []int) bool {
 	v := &ev.View
-	others := v.Voters().Minus(v.Synced | ev.loss(targets)).Len()
+	others := v.Voters().Minus(v.Synced | ev.loss(targets) | ev.leaving()).Len()
 	return v.Beyond() > others || v.Beyond() > 0 && !v.Settled
 }
 

@@ -143,7 +143,7 @@ func (ev *Evidence) votes(i int) bool {
 	case v.Live && v.Known:
 		return ev.mayBeStranger(i)
 	default:
-		return !ev.Pods[i].Observer
+		return !ev.Pods[i].Observer || v.Live && ev.mayBeStranger(i)
 	}
 }
 

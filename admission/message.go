@@ -19,7 +19,11 @@ const BreakGlassGroup = "quorate:break-glass"
 func (ev *Evidence) refusal(j *judgement, targets []int, kept []v1alpha1.Grant, ask Ask, o Outcome) string {
 	subject := doing(ask.Reason) + " " + ev.names(targets)
 	causes, waitFor := ev.causes(targets, kept)
-	if ask.Exact && ev.toldDown(targets) && ev.mayBeCounted(targets) {
+	switch {
+	case !ask.Exact || ev.running(targets):
+	case ev.answering(targets):
+		causes = append(causes, ev.names(targets)+" answers although its pod does not run")
+	case ev.mayBeCounted(targets):
 		causes = append(causes, fmt.Sprintf("the leader counts %s more than were heard in sync, which may mean %s although its pod does not run",
 			count(ev.View.Beyond(), "follower"), ev.names(targets)))
 	}
@@ -64,7 +68,7 @@ func (ev *Evidence) doubts(j *judgement, causes []string) string {
 	}
 	if ev.View.Doubt() > disputed {
 		why = append(why, fmt.Sprintf("the leader counts %s by number alone, and may mean one that is not in sync until that has stood for %s",
-			count(ev.View.Counted, "follower"), ev.View.Settle))
+			count(ev.View.Counted, "follower"), ev.View.Patience()))
 	}
 	why = append(why, causes...)
 	if ev.View.Known {

@@ -184,6 +184,9 @@ func readMember(w words, ev *Evidence) {
 	case w.has("unseen"), w.has("down"):
 		m.Health, m.Reason = probe.Unseen, "no answer in time"
 	}
+	if w.has("answers") {
+		m.Answer, m.Reason = &probe.Answer{Heard: true, Serving: true}, "it serves, but not under one known leader"
+	}
 	ev.Pods, ev.View.Members = append(ev.Pods, p), append(ev.View.Members, m)
 }
 
