@@ -88,11 +88,12 @@ func rival(e *v1alpha1.Ensemble, pods []corev1.Pod, budgets []policyv1.PodDisrup
 }
 
 // keepBudget makes the PodDisruptionBudget as the Ensemble asks for it.
-func (r *Reconciler) keepBudget(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod, v *probe.View, desired int) error {
+func (r *Reconciler) keepBudget(ctx context.Context, e *v1alpha1.Ensemble, pods []corev1.Pod, v *probe.View) error {
 	adopt := e.Spec.Disruption.PodDisruptionBudget == "Adopt"
 	if !adopt && !r.rhythms.backed(e.UID) {
 		return nil // nothing asked for, and nothing left over since we look
 	}
+	desired := r.desired(ctx, e, pods)
 	var list policyv1.PodDisruptionBudgetList
 	if err := r.Reader.List(ctx, &list, client.InNamespace(e.Namespace)); err != nil {
 		return fmt.Errorf("list poddisruptionbudgets: %w", err)

@@ -159,7 +159,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	armErr := r.arm(ctx, e)
 	releaseErr := r.release(ctx, e)
 	changed, err := r.write(ctx, e, pods, &view, rhythm)
-	budgetErr := r.keepBudget(ctx, e, pods, &view, r.desired(ctx, e, pods))
+	budgetErr := r.keepBudget(ctx, e, pods, &view)
 	if err := errors.Join(armErr, releaseErr, err, budgetErr); err != nil {
 		return ctrl.Result{}, err
 	}
