@@ -187,23 +187,27 @@ func (b *builder) claim(name string) (selected string, affinities []string) {
 	return selected, affinities
 }
 
-// at is the domain of a node, or of one that is gone as far as the pod that ran
-// there still tells.
+// at is the domain of a node. What the node does not tell, as one that is gone or was
+// registered again without its labels, the pod that runs there still may.
 func (b *builder) at(node string, l Level, p *podRecord) (Domain, bool) {
 	b.saw(refNode, "", node)
-	if n := b.m.nodes[node]; n != nil {
-		return l.of(n.labels)
-	}
 	told := map[string]string{corev1.LabelHostname: node}
+	if n := b.m.nodes[node]; n != nil {
+		told = n.labels
+	}
+	if d, ok := l.of(told); ok || p == nil {
+		return d, ok
+	}
+	all := maps.Clone(told)
 	for _, key := range []string{l.Key, l.Within} {
-		if p == nil || key == "" || key == corev1.LabelHostname {
+		if _, ok := all[key]; ok || key == "" || key == corev1.LabelHostname {
 			continue
 		}
 		if v, ok := p.labels.Lookup(key); ok {
-			told[key] = v
+			all[key] = v
 		}
 	}
-	return l.of(told)
+	return l.of(all)
 }
 
 func with(list []Domain, d Domain) []Domain {

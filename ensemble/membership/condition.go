@@ -258,12 +258,18 @@ func overlapping(e *Ensemble) string {
 	return fmt.Sprintf("some pods are selected by %s too, and count for the older Ensemble only; narrow spec.selector of one", strings.Join(names, ", "))
 }
 
+// matters reports whether the member is no observer, or votes although it is called one.
+func (e *Ensemble) matters(member int) bool {
+	return !e.Members[member].Observer ||
+		slices.ContainsFunc(e.Judgements, func(j Judgement) bool { return j.Counts.Has(member) })
+}
+
 // unlabelled names members on nodes that are in no domain of a protected level.
 func unlabelled(e *Ensemble) string {
 	var found []string
 	for i, l := range e.hard() {
 		for k := range e.Members {
-			if m := &e.Members[k]; m.Bound() && !m.Observer && len(m.Occupies[i]) == 0 {
+			if m := &e.Members[k]; m.Bound() && e.matters(k) && len(m.Occupies[i]) == 0 {
 				found = append(found, fmt.Sprintf("%s runs on node %s, which bears no label %s", m.Name, m.Node, l.labels()))
 			}
 		}
@@ -287,7 +293,7 @@ func unguarded(e *Ensemble, r Rules) string {
 	first := ""
 	for i := range e.Members {
 		m := &e.Members[i]
-		if m.UID == "" || m.Observer {
+		if m.UID == "" || !e.matters(i) {
 			continue
 		}
 		if first == "" {

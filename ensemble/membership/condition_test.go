@@ -82,6 +82,19 @@ func TestPlacementSafe(t *testing.T) {
 			objects: objects(abc, nodeOf("x", ""), setOf("zk", 3), ensembleOf("zk"), on("a1", "b1", "x")),
 			want:    "False/Unlabelled: zk-2 runs on node x, which bears no label topology.kubernetes.io/zone: what is lost with it is not known; label the node",
 		},
+		"no label, by one that is called an observer": {
+			objects: objects(abc, nodeOf("x", ""), setOf("zk", 4), ensembleOf("zk", onZones(), observing), on("a1", "b1", "c1", "x")),
+			want:    "True/Safe: at most 1 of 3 voters in one zone (a)",
+		},
+		"and votes": {
+			objects: objects(abc, nodeOf("x", ""), setOf("zk", 4), ensembleOf("zk", onZones(), observing, status(4, "zk-0", "zk-1", "zk-2", "zk-3")), on("a1", "b1", "c1", "x")),
+			want:    "False/Unlabelled: zk-3 runs on node x, which bears no label topology.kubernetes.io/zone: what is lost with it is not known; label the node",
+		},
+		"and votes, without a request": {
+			objects: objects(zones("a", "b", "c", "d"), setOf("zk", 4), ensembleOf("zk", onZones(), observing, status(4, "zk-0", "zk-1", "zk-2", "zk-3")), on("a1", "b1", "c1"),
+				podOf("zk-3", "d1", func(p *corev1.Pod) { p.Spec.Containers[0].Resources.Requests = nil })),
+			want: "False/Unguarded: zk-3: without a request for quorate.io/voter, so that nobody is asked where the pod goes; recreate the pod once the policy that adds it is applied",
+		},
 		"older than the policy": {
 			objects: objects(abc, setOf("zk", 3), ensembleOf("zk"), podOf("zk-0", "a1"), podOf("zk-1", "b1", func(p *corev1.Pod) { p.Spec.Containers[0].Resources.Requests = nil })),
 			want:    "False/Unguarded: zk-1: without a request for quorate.io/voter, so that nobody is asked where the pod goes; recreate the pod once the policy that adds it is applied",
@@ -121,6 +134,11 @@ func TestPlacementSafe(t *testing.T) {
 			}
 		})
 	}
+}
+
+// observing calls the fourth member an observer.
+func observing(e *v1alpha1.Ensemble) {
+	e.Spec.Observers = &v1alpha1.Selector{MatchExpressions: []v1alpha1.SelectorRequirement{{Key: podIndex, Operator: "In", Values: []v1alpha1.LabelValue{"3"}}}}
 }
 
 func oracle(e *v1alpha1.Ensemble) { e.Spec.Quorum = &v1alpha1.QuorumSpec{Oracle: true} }

@@ -208,14 +208,14 @@ func (m *slowModel) occupies(e *v1alpha1.Ensemble, name string, p *corev1.Pod) [
 	return all
 }
 
-// domain of a node; of one that is gone, what the pod's labels tell.
+// domain of a node; what it does not tell, or is gone with it, the pod's labels may.
 func (m *slowModel) domain(l v1alpha1.TopologyLevel, node string, podLabels map[string]string) string {
 	if node == "" {
 		return ""
 	}
 	get := func(key string) string {
 		switch n := m.nodes[node]; {
-		case n != nil:
+		case n != nil && (n.Labels[key] != "" || key == hostKey):
 			return n.Labels[key]
 		case key == hostKey:
 			return node

@@ -110,6 +110,14 @@ func TestWhoCountsAndWhere(t *testing.T) {
 			objects(three, ensembleOf("zk"), podOf("zk-0", "gone", func(p *corev1.Pod) { p.Labels[zoneKey] = "b" })),
 			"zk-0 [[gone] [b]]\ndeclared: 3 voters, counts zk-0\n",
 		},
+		"so does one whose node was registered again without labels": {
+			objects(three, ensembleOf("zk"), nodeOf("x", ""), podOf("zk-0", "x", func(p *corev1.Pod) { p.Labels[zoneKey] = "b" })),
+			"zk-0 [[x] [b]]\ndeclared: 3 voters, counts zk-0\n",
+		},
+		"and where both tell, the node knows better": {
+			objects(three, ensembleOf("zk"), nodeOf("x", "a"), podOf("zk-0", "x", func(p *corev1.Pod) { p.Labels[zoneKey] = "b" })),
+			"zk-0 [[x] [a]]\ndeclared: 3 voters, counts zk-0\n",
+		},
 		"rack r1 of zone a is not rack r1 of zone b": {
 			objects(setOf("zk", 3), nodeOf("n1", "a", rackKey+"=r1"), nodeOf("n2", "b", rackKey+"=r1"),
 				podOf("zk-0", "n1"), podOf("zk-1", "n2"),
