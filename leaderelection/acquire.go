@@ -131,18 +131,18 @@ func (l *Lock) begin(t *Term, a *attempt) error {
 	l.mu.Lock()
 	late := t.Valid()
 	unwanted := a.abandoned || late != nil
+	l.record = a.record
 	if !unwanted {
 		l.warnOfOldData(t)
 		l.metrics.acquired.Inc()
 		l.metrics.leading(l, true) // before anybody can end the term
-		l.term, l.record = t, a.record
+		l.term = t
+		l.place = nil // but an unwanted attempt's may be another by now
 	}
-	l.place = nil
 	l.mu.Unlock()
 	if unwanted {
 		t.grace = 0
 		t.lose(ErrReleased)
-		t.stop() // nobody has acted under it, whatever else may have ended it
 	} else {
 		l.log.Info("Acquired the lock", "token", t.token)
 	}

@@ -162,6 +162,40 @@ func TestAbandonedAcquireIsGivenBack(t *testing.T) {
 	})
 }
 
+// An acquire that is found to have won when nobody waits for it any more takes nobody's
+// place in the queue: its elector may have come again.
+func TestAbandonedAcquireSparesThePlace(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		l := lockOf(t, p)
+		p.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+			if len(ops) > 3 {
+				return zookeepertest.HangAfter
+			}
+			return zookeepertest.None
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := tryAcquire(ctx, l); !errors.Is(err, leaderelection.ErrUnsure) {
+			t.Errorf("acquire that was given up: %v, want %v", err, leaderelection.ErrUnsure)
+		}
+		p.client().Inject(nil)
+		standBy(t, l)
+		acquire(t, l) // once it is known how the first one ended
+		if got := nodes(tree, "queue-"); len(got) != 0 {
+			t.Errorf("queue: got %v, want nobody", got)
+		}
+		if err := release(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := tryAcquire(ctx, lockOf(t, join(t, tree, newHistory(), "b"))); err != nil {
+			t.Errorf("acquire of the next: %v", err)
+		}
+	})
+}
+
 // Every call ends when its context does, whatever the server does.
 func TestEveryCallEndsWithItsContext(t *testing.T) {
 	faults := map[string]func(*zookeepertest.Client){

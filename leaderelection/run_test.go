@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/quorate/quorate/leaderelection"
 	"github.com/quorate/quorate/leaderelection/zookeeper"
 	"github.com/quorate/quorate/leaderelection/zookeepertest"
@@ -170,10 +172,18 @@ func TestAcquirePastTheDeadline(t *testing.T) {
 			}
 			return zookeepertest.None
 		})
-		if err := tryAcquire(t.Context(), l); !errors.Is(err, leaderelection.ErrPastDeadline) {
+		if _, _, err := l.Get(t.Context()); !apierrors.IsNotFound(err) {
+			t.Fatal(err)
+		}
+		r := recordOf(l)
+		r.LeaderTransitions = 7
+		if err := l.Create(t.Context(), r); !errors.Is(err, leaderelection.ErrPastDeadline) {
 			t.Errorf("acquire: got %v, want %v", err, leaderelection.ErrPastDeadline)
 		}
 		await(t, 2*tick, "the owner, which was made too late, to be given back", func() bool { return len(nodes(tree, "owner")) == 0 })
+		if r, _, err := l.Get(t.Context()); err != nil || r.LeaderTransitions != 7 {
+			t.Errorf("record that was given back: got %+v, %v, want 7 transitions", r, err)
+		}
 	})
 }
 
