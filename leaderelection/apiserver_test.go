@@ -67,6 +67,8 @@ type way struct {
 	coordinationv1client.LeasesGetter
 	requests atomic.Int32
 	cut      atomic.Bool
+	hangs    atomic.Bool  // until the caller gives up
+	refuses  atomic.Bool  // what writes
 	slow     atomic.Int64 // what a request takes
 }
 
@@ -75,13 +77,28 @@ func (w *way) Leases(namespace string) coordinationv1client.LeaseInterface {
 }
 
 // send one request.
-func (w *way) send() error {
+func (w *way) send(ctx context.Context) error {
 	w.requests.Add(1)
+	if w.hangs.Load() {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
 	if slow := time.Duration(w.slow.Load()); slow > 0 {
 		pass(slow)
 	}
 	if w.cut.Load() {
 		return errors.New("connection refused")
+	}
+	return nil
+}
+
+// write by one request.
+func (w *way) write(ctx context.Context) error {
+	if err := w.send(ctx); err != nil {
+		return err
+	}
+	if w.refuses.Load() {
+		return errors.New("etcdserver: no space")
 	}
 	return nil
 }
@@ -92,21 +109,21 @@ type leasesByWay struct {
 }
 
 func (l *leasesByWay) Get(ctx context.Context, name string, opts metav1.GetOptions) (*coordinationv1.Lease, error) {
-	if err := l.way.send(); err != nil {
+	if err := l.way.send(ctx); err != nil {
 		return nil, err
 	}
 	return l.LeaseInterface.Get(ctx, name, opts)
 }
 
 func (l *leasesByWay) Create(ctx context.Context, lease *coordinationv1.Lease, opts metav1.CreateOptions) (*coordinationv1.Lease, error) {
-	if err := l.way.send(); err != nil {
+	if err := l.way.write(ctx); err != nil {
 		return nil, err
 	}
 	return l.LeaseInterface.Create(ctx, lease, opts)
 }
 
 func (l *leasesByWay) Update(ctx context.Context, lease *coordinationv1.Lease, opts metav1.UpdateOptions) (*coordinationv1.Lease, error) {
-	if err := l.way.send(); err != nil {
+	if err := l.way.write(ctx); err != nil {
 		return nil, err
 	}
 	return l.LeaseInterface.Update(ctx, lease, opts)

@@ -34,6 +34,11 @@ func (b *bridge) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, [
 	if _, bounded := ctx.Deadline(); !bounded {
 		b.lock.electorStopped()
 	}
+	b.expire()
+	if b.lock.isRefusing() {
+		// The elector must not wait for an answer before it stops its work.
+		return nil, nil, fmt.Errorf("get %s: %w", b.Describe(), ErrTermOver)
+	}
 	if err := b.lease.read(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -47,6 +52,15 @@ func (b *bridge) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, [
 	}
 	b.reads++
 	return r, raw(r, b.reads), nil
+}
+
+// expire ends a term whose Lease was not renewed for a renew deadline. An elector gives up
+// then, and releases before it cancels the work: it must neither wait for the API server,
+// nor free the lock meanwhile.
+func (b *bridge) expire() {
+	if t, limit := b.lock.Term(), b.lock.cfg.RenewDeadline; t != nil && time.Since(b.lease.written) >= limit {
+		t.lose(fmt.Errorf("%w: the Lease was not renewed for %v", ErrPastDeadline, limit))
+	}
 }
 
 // ofLock never blocks for another's end: the Lease must be polled.
@@ -87,6 +101,7 @@ func (b *bridge) acquire(ctx context.Context, r resourcelock.LeaderElectionRecor
 		return fmt.Errorf("acquire %s: %w: %s holds the Lease", b.Describe(), ErrNotHolder, holder)
 	}
 	left, sent := b.lock.emptied(), time.Now()
+	left.LeaderTransitions = max(left.LeaderTransitions, b.lease.record.LeaderTransitions)
 	if b.lease.sealed() {
 		left = b.lease.record // a leader by ZooKeeper alone relies on it
 	}
@@ -137,14 +152,14 @@ func (b *bridge) acquireLock(ctx context.Context, r resourcelock.LeaderElectionR
 	return b.lock.Update(ctx, r)
 }
 
-// renew both. The Lease may have taken until after the deadline.
+// renew both.
 func (b *bridge) renew(ctx context.Context, r resourcelock.LeaderElectionRecord, term *Term) error {
 	if err := b.lock.Update(ctx, r); err != nil {
 		return err
 	}
 	err := b.lease.write(ctx, r)
 	if err == nil {
-		return term.Valid()
+		return b.renewed(term)
 	}
 	if readErr := b.lease.read(ctx); readErr != nil {
 		return errors.Join(err, readErr)
@@ -157,6 +172,17 @@ func (b *bridge) renew(ctx context.Context, r resourcelock.LeaderElectionRecord,
 	}
 	if err := b.lease.write(ctx, r); err != nil {
 		return err
+	}
+	return b.renewed(term)
+}
+
+// renewed is whether an elector may rely on the renewal. It may go on for a retry period
+// and a renew deadline without another, and the Lease, which counts from the write's
+// arrival, must last until its work has stopped. The term's own deadline may be over, too.
+func (b *bridge) renewed(term *Term) error {
+	left := b.lock.cfg.LeaseDuration - time.Since(b.lease.written)
+	if left < b.lock.reserve {
+		return fmt.Errorf("renew %s: %w: the Lease lasts for %v more, of which stopping takes %v", b.Describe(), ErrPastDeadline, left, b.lock.reserve)
 	}
 	return term.Valid()
 }

@@ -3,13 +3,17 @@ package leaderelection_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	coordinationv1client "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"github.com/quorate/quorate/leaderelection"
 	"github.com/quorate/quorate/leaderelection/zookeeper"
@@ -137,11 +141,71 @@ func TestLossOfZooKeeperKeepsTheLease(t *testing.T) {
 	}
 }
 
+// A leader that can't renew the Lease stops before it is another's, though client-go
+// releases before it cancels the work; and the owner is there until the work has stopped.
+func TestLossOfTheAPIServerEndsTheWorkInTime(t *testing.T) {
+	for name, lose := range map[string]func(*way){
+		"no answers": func(w *way) { w.hangs.Store(true) },
+		"no writes":  func(w *way) { w.refuses.Store(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &migration{tree: zookeepertest.NewTree(timeout), leases: leases(), h: newHistory()}
+				leader := m.start(t, both)
+				await(t, time.Minute, "a leader", func() bool { return m.h.leader() != "" })
+				other := m.start(t, leaseOnly)
+				pass(time.Minute + 500*time.Millisecond)
+				lose(leader.api)
+				for m.h.leader() == leader.name {
+					if len(nodes(m.tree, "owner")) == 0 {
+						t.Error("the owner is gone while the work goes on")
+						break
+					}
+					pass(100 * time.Millisecond)
+				}
+				await(t, 3*time.Minute, "the next term", func() bool { return m.h.leader() == other.name })
+				leader.stop()
+				other.stop()
+				m.h.check(t)
+			})
+		})
+	}
+}
+
 // A renewal that waits for the API server beyond the deadline is none.
 func TestSlowLeaseRenewsNothingPastTheDeadline(t *testing.T) {
+	for name, slow := range map[string]time.Duration{"Lease held": 999 * time.Millisecond, "Lease sealed": 5*time.Second - time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+				p, api := join(t, tree, newHistory(), "a"), &way{LeasesGetter: leases()}
+				l := lockOf(t, p)
+				lock := locks[name](l, api)
+				if _, _, err := lock.Get(t.Context()); err != nil && !apierrors.IsNotFound(err) {
+					t.Fatal(err)
+				}
+				if err := lock.Create(t.Context(), recordOf(l)); err != nil {
+					t.Fatal(err)
+				}
+				term := l.Term()
+				p.client().Isolate()
+				api.slow.Store(int64(slow))
+				for over := error(nil); over == nil; pass(time.Millisecond) {
+					err := lock.Update(t.Context(), recordOf(l))
+					if over = term.Valid(); (err == nil) != (over == nil) {
+						t.Errorf("renewal: got %v, while of the term's deadline is said %v", err, over)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A renewal that the API server takes so long to answer that the Lease may run out before
+// an elector that relies on it stops is none, and the next one is.
+func TestRenewalThatTakesLongIsNotReliedOn(t *testing.T) {
 	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
-		p, api := join(t, tree, newHistory(), "a"), &way{LeasesGetter: leases()}
-		l := lockOf(t, p)
+		api := &way{LeasesGetter: leases()}
+		l := lockOf(t, join(t, tree, newHistory(), "a"))
 		lock := leaderelection.NewBridge(l, api)
 		if _, _, err := lock.Get(t.Context()); err != nil {
 			t.Fatal(err)
@@ -149,14 +213,18 @@ func TestSlowLeaseRenewsNothingPastTheDeadline(t *testing.T) {
 		if err := lock.Create(t.Context(), recordOf(l)); err != nil {
 			t.Fatal(err)
 		}
-		term := l.Term()
-		p.client().Isolate()
-		api.slow.Store(int64(5*time.Second - time.Millisecond))
-		for over := error(nil); over == nil; {
-			err := lock.Update(t.Context(), recordOf(l))
-			if over = term.Valid(); (err == nil) != (over == nil) {
-				t.Errorf("renewal: got %v, while of the term's deadline is said %v", err, over)
+		// Of 15 s an elector goes on for 2 s and 10 s, and its work for another 2 s.
+		for _, c := range []struct {
+			slow time.Duration
+			want error
+		}{{time.Second + 1, leaderelection.ErrPastDeadline}, {time.Second, nil}} {
+			api.slow.Store(int64(c.slow))
+			if err := lock.Update(t.Context(), recordOf(l)); !errors.Is(err, c.want) {
+				t.Errorf("renewal that took %v: got %v, want %v", c.slow, err, c.want)
 			}
+		}
+		if l.Term() == nil {
+			t.Error("the term is over")
 		}
 	})
 }
@@ -223,33 +291,83 @@ func TestStoppedElectorHoldsNoLock(t *testing.T) {
 	})
 }
 
-// What is counted in the Lease goes on to be counted beside it: transitions never go back.
+// counted is a Lease that nobody holds, after seven transitions.
+func counted(t *testing.T) coordinationv1client.LeasesGetter {
+	t.Helper()
+	api, transitions := leases(), int32(7)
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x"}, Spec: coordinationv1.LeaseSpec{LeaseTransitions: &transitions}}
+	if _, err := api.Leases("ns").Create(t.Context(), lease, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return api
+}
+
+func transitionsOf(t *testing.T, api coordinationv1client.LeasesGetter) int32 {
+	t.Helper()
+	l, err := api.Leases("ns").Get(t.Context(), "x", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *l.Spec.LeaseTransitions
+}
+
+// What is counted in the Lease goes on to be counted beside it, where the election was in
+// ZooKeeper before, and where it was not.
 func TestTransitionsGoOnFromTheLease(t *testing.T) {
 	for name, with := range locks {
 		if name == "no Lease" {
 			continue
 		}
-		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
-				p, api := join(t, tree, newHistory(), "a"), leases()
-				before := lockOf(t, p)
-				acquire(t, before)
-				if err := release(t.Context(), before); err != nil {
-					t.Fatal(err)
-				}
-				transitions := int32(7)
-				lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "x"}, Spec: coordinationv1.LeaseSpec{LeaseTransitions: &transitions}}
-				if _, err := api.Leases("ns").Create(t.Context(), lease, metav1.CreateOptions{}); err != nil {
-					t.Fatal(err)
-				}
-				r, _, err := with(lockOf(t, p), api).Get(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				if r.LeaderTransitions != 7 {
-					t.Errorf("transitions: got %d, want the Lease's 7", r.LeaderTransitions)
-				}
+		for _, elected := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/elected=%v", name, elected), func(t *testing.T) {
+				bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+					p, api := join(t, tree, newHistory(), "a"), counted(t)
+					if before := lockOf(t, p); elected {
+						acquire(t, before)
+						if err := release(t.Context(), before); err != nil {
+							t.Fatal(err)
+						}
+					}
+					l := lockOf(t, p)
+					lock, write := with(l, api), resourcelock.Interface.Update
+					r, _, err := lock.Get(t.Context())
+					if apierrors.IsNotFound(err) {
+						write, r, err = resourcelock.Interface.Create, &resourcelock.LeaderElectionRecord{}, nil
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					next := recordOf(l)
+					next.LeaderTransitions = r.LeaderTransitions // as an elector does that found no holder
+					if err := write(lock, t.Context(), next); err != nil {
+						t.Fatal(err)
+					}
+					if got, _, err := l.Get(t.Context()); err != nil || got.LeaderTransitions != 7 {
+						t.Errorf("record: got %+v, %v, want 7 transitions", got, err)
+					}
+					if got := transitionsOf(t, api); got != 7 {
+						t.Errorf("transitions of the Lease: got %d, want 7", got)
+					}
+				})
 			})
-		})
+		}
 	}
+}
+
+// Nor is the count lost with a candidate that gets the Lease and not the lock.
+func TestTransitionsStayWithoutTheLock(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		api, leader, l := counted(t), lockOf(t, join(t, tree, newHistory(), "a")), lockOf(t, join(t, tree, newHistory(), "b"))
+		acquire(t, leader)
+		lock := leaderelection.NewBridge(l, api)
+		if _, _, err := lock.Get(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := lock.Update(t.Context(), recordOf(l)); !errors.Is(err, leaderelection.ErrNotHolder) {
+			t.Errorf("acquire beside a leader: got %v, want %v", err, leaderelection.ErrNotHolder)
+		}
+		if got := transitionsOf(t, api); got != 7 {
+			t.Errorf("transitions of the Lease: got %d, want 7", got)
+		}
+	})
 }

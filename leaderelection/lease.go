@@ -22,6 +22,8 @@ type leaseBeside struct {
 	record resourcelock.LeaderElectionRecord
 	raw    string
 	since  time.Time // it was first read so, on our own clock
+
+	written time.Time // the last write of ours that was answered well: when it was sent
 }
 
 func newLeaseBeside(lock *Lock, leases coordinationv1client.LeasesGetter) *leaseBeside {
@@ -50,14 +52,14 @@ func (b *leaseBeside) read(ctx context.Context) error {
 
 // write it, as it was when last read or written.
 func (b *leaseBeside) write(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
-	write := b.store.Update
+	write, sent := b.store.Update, time.Now()
 	if b.absent {
 		write = b.store.Create
 	}
 	if err := write(ctx, r); err != nil {
 		return fmt.Errorf("write Lease: %w", err)
 	}
-	b.absent, b.record = false, r
+	b.absent, b.record, b.written = false, r, sent
 	return nil
 }
 

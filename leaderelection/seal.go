@@ -28,8 +28,7 @@ const tombstoneDuration = 10 * 365 * 24 * time.Hour
 type sealed struct {
 	*Lock
 	lease    *leaseBeside
-	written  time.Time // the tombstone
-	intruder string    // in the Lease, when it was last found without one
+	intruder string // in the Lease, when it was last found without a tombstone
 }
 
 var _ resourcelock.Interface = (*sealed)(nil)
@@ -56,7 +55,7 @@ func (s *sealed) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, [
 	if err != nil {
 		return nil, nil, err
 	}
-	r.LeaderTransitions = max(r.LeaderTransitions, s.lease.record.LeaderTransitions)
+	*r = s.countedOn(*r)
 	return r, raw, nil
 }
 
@@ -79,7 +78,13 @@ func (s *sealed) Create(ctx context.Context, r resourcelock.LeaderElectionRecord
 	if err := s.seal(ctx, r); err != nil {
 		return err
 	}
-	return s.Lock.Create(ctx, r)
+	return s.Lock.Create(ctx, s.countedOn(r))
+}
+
+// countedOn is a record whose transitions go on from the Lease's.
+func (s *sealed) countedOn(r resourcelock.LeaderElectionRecord) resourcelock.LeaderElectionRecord {
+	r.LeaderTransitions = max(r.LeaderTransitions, s.lease.record.LeaderTransitions)
+	return r
 }
 
 // Update acquires the lock, renews it, or releases it.
@@ -121,10 +126,10 @@ func (s *sealed) seal(ctx context.Context, r resourcelock.LeaderElectionRecord) 
 // bury the Lease below a tombstone.
 func (s *sealed) bury(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
 	r.HolderIdentity, r.LeaseDurationSeconds = Tombstone, int(tombstoneDuration/time.Second)
-	if err := s.lease.write(ctx, r); err != nil {
+	if err := s.lease.write(ctx, s.countedOn(r)); err != nil {
 		return err
 	}
-	s.written, s.intruder = time.Now(), ""
+	s.intruder = ""
 	return nil
 }
 
@@ -133,7 +138,7 @@ func (s *sealed) bury(ctx context.Context, r resourcelock.LeaderElectionRecord) 
 // that is there twice, where one that holds both would have found the lock taken and
 // gone, does.
 func (s *sealed) keep(ctx context.Context, r resourcelock.LeaderElectionRecord, term *Term) {
-	if time.Since(s.written) < max(s.cfg.LeaseDuration, DefaultLeaseDuration)*2/3 {
+	if time.Since(s.lease.written) < max(s.cfg.LeaseDuration, DefaultLeaseDuration)*2/3 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.RetryPeriod)
