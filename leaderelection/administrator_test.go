@@ -43,6 +43,36 @@ func TestClaimIsDeleted(t *testing.T) {
 	})
 }
 
+// An owner that was deleted and made anew is another, whatever session made it: the term
+// is lost, and what is given back is not that one's.
+func TestOwnerIsReplacedWithinTheSession(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		l := lockOf(t, p)
+		acquire(t, l)
+		term, owner := l.Term(), election1+"/owner"
+		results, err := p.client().Multi(t.Context(),
+			&zookeeper.Set{Path: election1, Version: zookeeper.AnyVersion},
+			&zookeeper.Delete{Path: owner, Version: zookeeper.AnyVersion},
+			&zookeeper.Create{Path: owner, Ephemeral: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		await(t, time.Second, "the end of the term", func() bool { return term.Err() != nil })
+		if !errors.Is(term.Err(), leaderelection.ErrOwnerGone) {
+			t.Errorf("lost for %v, want %v", term.Err(), leaderelection.ErrOwnerGone)
+		}
+		l.RecordEvent("stopped leading")
+		pass(stopTime + time.Second)
+		if _, now, err := tree.Get(owner); err != nil || now.Czxid != results[0].Stat.Mzxid {
+			t.Errorf("owner: got %+v, %v, want that of zxid %d", now, err, results[0].Stat.Mzxid)
+		}
+		if got := nodes(tree, "claim-"); len(got) != 0 {
+			t.Errorf("claims left: %v", got)
+		}
+	})
+}
+
 // A term that lost its claim is given back under another. An administrator may delete the
 // record meanwhile, and who acquires the next one has it at the same version: the term's
 // fence must not let writes pass then, and what is given back must not be the other's.
