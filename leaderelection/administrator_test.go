@@ -131,6 +131,11 @@ func makes(op zookeeper.Op, node string) bool {
 	return ok && strings.Contains(c.Path, node)
 }
 
+func deletesOwner(op zookeeper.Op) bool {
+	d, ok := op.(*zookeeper.Delete)
+	return ok && d.Path == election1+"/owner"
+}
+
 // sessions' nodes in the tree.
 func sessions(tree *zookeepertest.Tree) (out []string) {
 	for _, p := range tree.Paths() {
@@ -257,10 +262,7 @@ func (c *meddled) Multi(ctx context.Context, ops ...zookeeper.Op) ([]zookeeper.R
 func TestStrayOwnersRemovalSparesAnother(t *testing.T) {
 	for name, moment := range map[string]func(op zookeeper.Op) bool{
 		"before it is claimed": func(op zookeeper.Op) bool { return makes(op, "/claim-") },
-		"before it is removed": func(op zookeeper.Op) bool {
-			d, ok := op.(*zookeeper.Delete)
-			return ok && d.Path == election1+"/owner"
-		},
+		"before it is removed": deletesOwner,
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) { removeStrayBeside(t, tree, moment) })
@@ -339,6 +341,62 @@ func TestStrayOwnerIsRemoved(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Of the removal of a stray owner no claim is left, whichever of its calls fails. One
+// that is lost is made again, of one that hangs the claim goes when its caller has.
+func TestStrayOwnersRemovalLeavesNoClaim(t *testing.T) {
+	calls := map[string]func(ops []zookeeper.Op) bool{
+		"claim":   func(ops []zookeeper.Op) bool { return len(ops) == 1 && makes(ops[0], "/claim-") },
+		"look":    func(ops []zookeeper.Op) bool { return ops == nil },
+		"removal": func(ops []zookeeper.Op) bool { return slices.ContainsFunc(ops, deletesOwner) },
+	}
+	faults := map[string]zookeepertest.Fault{
+		"lost": zookeepertest.LostBefore, "answer lost": zookeepertest.LostAfter,
+		"hangs": zookeepertest.Hang, "answer hangs": zookeepertest.HangAfter,
+	}
+	for call, is := range calls {
+		for name, fault := range faults {
+			t.Run(call+" "+name, func(t *testing.T) {
+				bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+					removeStrayDespite(t, tree, fault, is)
+				})
+			})
+		}
+	}
+}
+
+// removeStrayDespite a fault of one call, after the claim or of the claim itself.
+func removeStrayDespite(t *testing.T, tree *zookeepertest.Tree, fault zookeepertest.Fault, is func(ops []zookeeper.Op) bool) {
+	t.Helper()
+	p := join(t, tree, newHistory(), "a")
+	l := lockOf(t, p)
+	acquire(t, l)
+	if err := release(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	l.RecordEvent("stopped leading")
+	if _, err := p.client().Multi(t.Context(), &zookeeper.Create{Path: election1 + "/owner", Ephemeral: true}); err != nil {
+		t.Fatal(err)
+	}
+	claimed, done := false, false
+	p.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+		claimed = claimed || len(ops) == 1 && makes(ops[0], "/claim-")
+		if done || !claimed || !is(ops) {
+			return zookeepertest.None
+		}
+		done = true
+		return fault
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, _, err := l.Get(ctx); (err != nil) != (fault == zookeepertest.Hang || fault == zookeepertest.HangAfter) {
+		t.Errorf("Get within a second: %v, want an error only of a call that hangs", err)
+	}
+	if r, _, err := l.Get(t.Context()); err != nil || r.HolderIdentity != "" || !done {
+		t.Errorf("Get: got %+v, %v, fault made: %v, want a free lock", r, err, done)
+	}
+	await(t, time.Second, "no node that is left", func() bool { return len(nodes(tree, "owner"))+len(nodes(tree, "claim-")) == 0 })
 }
 
 // forbidden is a session that may only look.

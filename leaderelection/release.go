@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"github.com/quorate/quorate/leaderelection/zookeeper"
 )
@@ -77,15 +78,10 @@ func (t *Term) free(ctx context.Context) error {
 }
 
 func (t *Term) tryFree(ctx context.Context) error {
-	at := t.lock.layout
 	version, claim := t.recordVersion(), t.claim
 	record := t.lock.emptied()
 	for {
-		_, err := t.life.Multi(ctx,
-			&zookeeper.Check{Path: at.claim(claim), Version: zookeeper.AnyVersion},
-			&zookeeper.Set{Path: at.record, Data: encode(record), Version: version},
-			&zookeeper.Delete{Path: at.owner(), Version: zookeeper.AnyVersion},
-			&zookeeper.Delete{Path: at.claim(claim), Version: zookeeper.AnyVersion})
+		err := t.lock.freeUnder(ctx, t.life, claim, record, version)
 		if err == nil {
 			return nil
 		}
@@ -98,12 +94,22 @@ func (t *Term) tryFree(ctx context.Context) error {
 			return fmt.Errorf("release %s: %w", t.lock.Describe(), err)
 		}
 		if !mine {
-			return deleteNode(ctx, t.life, at.claim(claim))
+			return deleteNode(ctx, t.life, t.lock.layout.claim(claim))
 		}
 		if !pause(ctx, t.life) {
 			return fmt.Errorf("release %s: %w", t.lock.Describe(), ErrSessionEnded)
 		}
 	}
+}
+
+// freeUnder a claim deletes the owner, and leaves a record. The claim goes with it, by
+// which nothing is done if it is gone already, nor if the record is at another version.
+func (l *Lock) freeUnder(ctx context.Context, li *life, claim string, record resourcelock.LeaderElectionRecord, version int32) error {
+	_, err := li.Multi(ctx,
+		&zookeeper.Delete{Path: l.layout.claim(claim), Version: zookeeper.AnyVersion},
+		&zookeeper.Set{Path: l.layout.record, Data: encode(record), Version: version},
+		&zookeeper.Delete{Path: l.layout.owner(), Version: zookeeper.AnyVersion})
+	return err
 }
 
 // refused are the answers that say that something else is in the tree than we

@@ -137,20 +137,35 @@ func (l *Lock) own() (*resourcelock.LeaderElectionRecord, []byte, error) {
 // looks again under a claim first: while that is there, the record cannot be made anew,
 // and another owner has another version of it.
 func (l *Lock) removeStray(ctx context.Context, v *view) error {
-	claim, err := l.claimAgain(ctx, v.life, v.said.Claim)
+	li, claim := v.life, v.said.Claim
+	for {
+		var err error
+		if claim, err = l.claimAgain(ctx, li, claim); err == nil {
+			err = l.removeUnder(ctx, li, claim)
+		}
+		if err == nil {
+			return nil
+		}
+		if !retriable(err) || !pause(ctx, li) {
+			// Nobody else knows of the claim.
+			li.spawn(func() { _ = deleteNode(li.ctx, li, l.layout.claim(claim)) })
+			return err
+		}
+	}
+}
+
+// removeUnder a claim, and with it, what is a stray owner still.
+func (l *Lock) removeUnder(ctx context.Context, li *life, claim string) error {
+	v, err := l.look(ctx, li, false)
 	if err != nil {
 		return err
 	}
-	if v, err = l.look(ctx, v.life, false); err == nil && v.stray() {
-		_, err = v.life.Multi(ctx,
-			&zookeeper.Check{Path: l.layout.claim(claim), Version: zookeeper.AnyVersion},
-			&zookeeper.Set{Path: l.layout.record, Data: encode(v.record), Version: v.version},
-			&zookeeper.Delete{Path: l.layout.owner(), Version: zookeeper.AnyVersion})
+	if v.stray() {
+		if err := l.freeUnder(ctx, li, claim, v.record, v.version); !refused(err) {
+			return err
+		}
 	}
-	if err != nil && !refused(err) {
-		return err
-	}
-	return deleteNode(ctx, v.life, l.layout.claim(claim))
+	return deleteNode(ctx, li, l.layout.claim(claim))
 }
 
 func (v *view) stray() bool {
