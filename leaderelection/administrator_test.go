@@ -245,10 +245,83 @@ func TestResignOfUnknownOutcome(t *testing.T) {
 	}
 }
 
-// meddled is a connection before whose writes somebody else acts.
+// losesFirstRequest is a client whose first request to resign is lost.
+func losesFirstRequest(c *zookeepertest.Client) *zookeepertest.Client {
+	lost := false
+	c.Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+		if lost || len(ops) != 1 || !makes(ops[0], "/resign") {
+			return zookeepertest.None
+		}
+		lost = true
+		return zookeepertest.LostBefore
+	})
+	return c
+}
+
+// A request of another that is found where one's own was lost may be taken back before it
+// is read: the leader has resigned then.
+func TestResignBesideAnother(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		l, other := lockOf(t, join(t, tree, newHistory(), "a")), join(t, tree, newHistory(), "b")
+		acquire(t, l)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		resigned, asks := make(chan error, 1), 0
+		conn := &meddled{Conn: losesFirstRequest(tree.Open()), before: func(ops []zookeeper.Op) {
+			switch {
+			case len(ops) == 1 && makes(ops[0], "/resign"):
+				if asks++; asks == 1 {
+					go func() { resigned <- other.session.Resign(ctx, "ns", "x") }()
+					await(t, time.Second, "another's request", func() bool { return len(nodes(tree, "resign")) == 1 })
+				}
+			case ops == nil && asks == 2:
+				l.RecordEvent("stopped leading")
+				if err := <-resigned; err != nil {
+					t.Errorf("resign of the other: %v", err)
+				}
+			}
+		}}
+		s := dial(t, func() leaderelection.Conn { return conn })
+		if err := s.Resign(ctx, "ns", "x"); err != nil || l.Term() != nil {
+			t.Errorf("resign: %v, term %+v", err, l.Term())
+		}
+		if got := nodes(tree, "resign"); len(got) != 0 {
+			t.Errorf("requests that are left: %v", got)
+		}
+	})
+}
+
+// A request to an earlier term is not taken for one's own that was lost: nobody would
+// resign on it.
+func TestResignBesideARequestToAnotherTerm(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		l, asker := lockOf(t, join(t, tree, newHistory(), "a")), join(t, tree, newHistory(), "b")
+		token := acquire(t, l)
+		if _, err := tree.Do(&zookeeper.Create{Path: election1 + "/resign", Data: fmt.Append(nil, token-1)}); err != nil {
+			t.Fatal(err)
+		}
+		losesFirstRequest(asker.client())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := asker.session.Resign(ctx, "ns", "x"); !errors.Is(err, zookeeper.ErrNodeExists) {
+			t.Errorf("resign: %v, want %v", err, zookeeper.ErrNodeExists)
+		}
+		if got := nodes(tree, "resign"); len(got) != 1 || l.Term() == nil {
+			t.Errorf("requests: got %v, want the other's; term %+v", got, l.Term())
+		}
+	})
+}
+
+// meddled is a connection before whose calls somebody else acts; ops are those of a write,
+// and nil for a read.
 type meddled struct {
 	leaderelection.Conn
 	before func(ops []zookeeper.Op)
+}
+
+func (c *meddled) Get(ctx context.Context, path string) ([]byte, zookeeper.Stat, error) {
+	c.before(nil)
+	return c.Conn.Get(ctx, path)
 }
 
 func (c *meddled) Multi(ctx context.Context, ops ...zookeeper.Op) ([]zookeeper.Result, error) {

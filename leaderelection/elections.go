@@ -179,6 +179,9 @@ func askToResign(ctx context.Context, li *life, at layout, token int64) error {
 		_, err := li.Multi(ctx, request)
 		if unsure && errors.Is(err, zookeeper.ErrNodeExists) {
 			data, _, readErr := li.Get(ctx, request.Path)
+			if errors.Is(readErr, zookeeper.ErrNoNode) {
+				continue // another's was taken back since
+			}
 			if readErr == nil && !bytes.Equal(data, request.Data) {
 				return err
 			}
