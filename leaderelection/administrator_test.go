@@ -11,7 +11,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
-	"k8s.io/klog/v2"
 
 	"github.com/quorate/quorate/leaderelection"
 	"github.com/quorate/quorate/leaderelection/zookeeper"
@@ -487,14 +486,7 @@ func TestResignWithoutPermission(t *testing.T) {
 	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
 		l := lockOf(t, join(t, tree, newHistory(), "a"))
 		acquire(t, l)
-		ctx := klog.NewContext(t.Context(), klog.Logger{})
-		s, err := leaderelection.Dial(ctx, leaderelection.SessionConfig{
-			Timeout: timeout, Open: func(context.Context) (leaderelection.Conn, error) { return forbidden{tree.Open()}, nil },
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close(context.WithoutCancel(ctx))
+		s := dial(t, func() leaderelection.Conn { return forbidden{tree.Open()} })
 		begin := time.Now()
 		if err := s.Resign(t.Context(), "ns", "x"); !errors.Is(err, zookeeper.ErrNoAuth) {
 			t.Errorf("resign: %v, want %v", err, zookeeper.ErrNoAuth)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/klog/v2"
 
 	"github.com/quorate/quorate/leaderelection"
 	"github.com/quorate/quorate/leaderelection/zookeeper"
@@ -52,21 +51,7 @@ func (c oneByOne) Multi(ctx context.Context, ops ...zookeeper.Op) ([]zookeeper.R
 func TestProofsDoNotWaitBehindOtherCalls(t *testing.T) {
 	const locks = 1500 // a call of each takes as long as the session lasts
 	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
-		ctx := klog.NewContext(t.Context(), klog.Logger{})
-		s, err := leaderelection.Dial(ctx, leaderelection.SessionConfig{
-			Timeout: timeout, Tick: tick,
-			Open: func(context.Context) (leaderelection.Conn, error) {
-				return oneByOne{tree.Open(), make(chan struct{}, 1)}, nil
-			},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := s.Close(context.WithoutCancel(ctx)); err != nil {
-				t.Error(err)
-			}
-		}()
+		s := dial(t, func() leaderelection.Conn { return oneByOne{tree.Open(), make(chan struct{}, 1)} })
 		var all errgroup.Group
 		for i := range locks {
 			l, err := leaderelection.New(leaderelection.Config{
@@ -77,7 +62,7 @@ func TestProofsDoNotWaitBehindOtherCalls(t *testing.T) {
 				t.Fatal(err)
 			}
 			all.Go(func() error {
-				if err := tryAcquire(ctx, l); err != nil {
+				if err := tryAcquire(t.Context(), l); err != nil {
 					return fmt.Errorf("acquire %s: %w", l.Describe(), err)
 				}
 				if l.Term() == nil {

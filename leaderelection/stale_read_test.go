@@ -4,8 +4,6 @@ import (
 	"context"
 	"testing"
 
-	"k8s.io/klog/v2"
-
 	"github.com/quorate/quorate/leaderelection"
 	"github.com/quorate/quorate/leaderelection/zookeeper"
 	"github.com/quorate/quorate/leaderelection/zookeepertest"
@@ -54,15 +52,7 @@ func TestOldReadAcquiresNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 				record.Version = version(record.Version)
-				s, err := leaderelection.Dial(klog.NewContext(t.Context(), klog.Logger{}), leaderelection.SessionConfig{
-					Timeout: timeout, Tick: tick,
-					Open: func(context.Context) (leaderelection.Conn, error) { return behind{tree.Open(), record}, nil },
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer s.Close(context.WithoutCancel(t.Context()))
-				l := lockOf(t, &process{name: "b", session: s})
+				l := lockOf(t, &process{name: "b", session: dial(t, func() leaderelection.Conn { return behind{tree.Open(), record} })})
 				if r, _, err := l.Get(t.Context()); err != nil || r.HolderIdentity != "" {
 					t.Fatalf("lock that seems free: got %+v, %v", r, err)
 				}
