@@ -85,7 +85,7 @@ func TestClaimIsMadeAgainBesideAnother(t *testing.T) {
 				<-la.Lost()
 				claims := holdUp(a, fault)
 				la.RecordEvent("stopped leading")
-				<-claims
+				await(t, stopTime+time.Second, "another claim", func() bool { return len(claims) == 1 })
 				for _, p := range slices.Backward(nodes(tree, "")) {
 					remove(t, tree, p)
 				}
