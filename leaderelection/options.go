@@ -128,6 +128,9 @@ func validateDurations(c *config.LeaderElectionConfiguration, flag func(string) 
 	return errs
 }
 
+// answerTime is what an API server may at least take to answer a renewal that is relied on.
+const answerTime = time.Second
+
 func (o *Options) validate(c *config.LeaderElectionConfiguration, flag func(string) *field.Path) (errs field.ErrorList) {
 	own := func(name string) *field.Path { return flag(flagPrefix + name) }
 	if o.Servers == "" {
@@ -152,11 +155,15 @@ func (o *Options) validate(c *config.LeaderElectionConfiguration, flag func(stri
 	}
 	cfg := Config{RenewDeadline: c.RenewDeadline.Duration, RetryPeriod: c.RetryPeriod.Duration, StopTime: o.StopTime}
 	b := budget{timeout: o.SessionTimeout, tick: o.Tick, interval: session.RenewInterval, reserve: reserveOf(&cfg, o.UsesRun)}
+	elector := "--leader-elect-retry-period + --leader-elect-renew-deadline + "
+	if o.UsesRun {
+		elector = ""
+	}
+	if lease, least := c.LeaseDuration.Duration, b.reserve+answerTime; c.ResourceLock == LeasesAndZooKeeper && lease < least {
+		errs = append(errs, field.Invalid(flag("leader-elect-lease-duration"), lease.String(), fmt.Sprintf(
+			"must be at least %v = %s--%sstop-time + %v for an answer, so that the Lease lasts until the work has stopped", least, elector, flagPrefix, answerTime)))
+	}
 	if err := b.check(); err != nil {
-		elector := "--leader-elect-retry-period + --leader-elect-renew-deadline + "
-		if o.UsesRun {
-			elector = ""
-		}
 		errs = append(errs, field.Invalid(own("session-timeout"), o.SessionTimeout.String(), fmt.Sprintf(
 			"must be at least %v = %s--%sstop-time + %v for three proofs + --%stick; lengthen it, or shorten the others, which costs nothing: renewals ask nobody",
 			b.need(), elector, flagPrefix, b.proofs(), flagPrefix)))

@@ -68,6 +68,11 @@ func TestOptionsReportAllProblems(t *testing.T) {
 			t.Errorf("does not say %q:\n%v", want, err)
 		}
 	}
+	if err := parse(t, "--leader-elect-resource-lock=leases-and-zookeeper", "--leader-elect-zookeeper-servers=zk:2181", "--leader-elect-zookeeper-stop-time=3s",
+		"--leader-elect-zookeeper-session-timeout=1m"); err == nil ||
+		!strings.Contains(err.Error(), "--leader-elect-lease-duration: Invalid value: \"15s\": must be at least 16s = --leader-elect-retry-period + --leader-elect-renew-deadline + --leader-elect-zookeeper-stop-time + 1s") {
+		t.Errorf("a Lease that does not last until the work has stopped: %v", err)
+	}
 	if err := parse(t, "--leader-elect-resource-lock=endpoints"); err == nil || !strings.Contains(err.Error(), `supported values: "leases", "zookeeper", "leases-and-zookeeper"`) {
 		t.Errorf("unknown lock: %v", err)
 	}
