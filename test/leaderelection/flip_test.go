@@ -21,7 +21,7 @@ import (
 func controllerManager(ctx context.Context, kubeconfig *rest.Config, args []string, work func(context.Context)) error {
 	elect := &config.LeaderElectionConfiguration{
 		LeaderElect: true, ResourceLock: "leases", ResourceName: "sample", ResourceNamespace: "default",
-		LeaseDuration: metav1.Duration{Duration: 3 * time.Second}, RenewDeadline: metav1.Duration{Duration: 2 * time.Second},
+		LeaseDuration: metav1.Duration{Duration: 4 * time.Second}, RenewDeadline: metav1.Duration{Duration: 2 * time.Second},
 		RetryPeriod: metav1.Duration{Duration: 500 * time.Millisecond},
 	}
 	options, fs := lock.NewOptions(), pflag.NewFlagSet("sample", pflag.ContinueOnError)
