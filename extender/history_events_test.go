@@ -61,12 +61,14 @@ func (h *history) collect(name string) {
 }
 
 // comeBack makes deleted nodes be there again; some of them get their labels a
-// moment later.
+// moment later. What runs there may do so all the time, if nobody collected it.
 func (h *history) comeBack() {
 	bare := h.chance(75)
 	h.note("nodes are back, bare: %v: %v", bare, slices.Sorted(maps.Keys(h.away)))
 	for _, name := range slices.Sorted(maps.Keys(h.truth.pods)) {
-		h.collect(name)
+		if h.chance(50) {
+			h.collect(name)
+		}
 	}
 	for n, labels := range h.away {
 		h.truth.nodes[n] = labels

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
@@ -225,10 +227,14 @@ func (w *world) allows(name, node string) bool {
 
 func nobodyExcused(*worldPod) bool { return false }
 
-// domains of a node at the hard levels.
+// domains of a node at the hard levels: where it was before it was deleted, and of one
+// that is back without labels the zone, which its pods tell.
 func (w *world) domains(node string) []string {
 	var ds []string
-	labels := w.nodes[node]
+	labels := maps.Clone(w.nodes[node])
+	if zone, was := w.former[node][corev1.LabelTopologyZone]; was && labels != nil {
+		labels[corev1.LabelTopologyZone] = zone
+	}
 	if labels == nil {
 		labels = w.former[node]
 	}
