@@ -91,7 +91,7 @@ const (
 	// Deletion of the pod.
 	Deletion = "Deletion"
 	// ScaleDown of its StatefulSet.
-	ScaleDown = "ScaleDown"
+	ScaleDown = v1alpha1.GrantScaleDown
 )
 
 // granted is the set of voters that grants count as gone: whoever is that pod,

@@ -13,8 +13,9 @@ import (
 )
 
 // Release drops the grants of the Ensemble that have ended, and returns those that it
-// holds then. Nothing rests on it: every decision drops them for itself. It is for
-// whoever reads the status meanwhile.
+// holds then. It is for whoever reads the status meanwhile: every decision drops them for
+// itself. One number alone rests on it: where neither the members nor spec.voters tell how
+// many voters there are, whoever was granted and is not back is taken for one of them.
 //
 // A grant ends here as it does for a yes: by a live read, a probe of every member, and
 // a write against what was read. Where somebody wrote meanwhile, nothing is dropped:

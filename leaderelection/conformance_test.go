@@ -14,7 +14,7 @@ import (
 func TestLockConforms(t *testing.T) {
 	for name, with := range locks {
 		if name == "Lease held" {
-			continue // for a migration: it makes the Lease when it first looks, and nobody creates it
+			continue // for a migration: it shows an election that never was as a free one, and nobody creates it
 		}
 		t.Run(name, func(t *testing.T) {
 			conformance.Suite{

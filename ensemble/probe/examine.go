@@ -75,9 +75,6 @@ func (x *Examiner) judge(ctx context.Context, e *v1alpha1.Ensemble, pods []corev
 	return Judge(answers, r, now)
 }
 
-// scaleDown is the reason of grants whose pods are not made again.
-const scaleDown = "ScaleDown"
-
 // atLeast is the number of voters, or that of those who are there and those who were let
 // go and are not back, if that is more: not all of them may be of a StatefulSet that is
 // still there. Where members that vote are too many for a system that tells who leads,
@@ -90,7 +87,7 @@ func (v *View) atLeast(n int, e *v1alpha1.Ensemble, r Rules) int {
 		}
 	}
 	for _, g := range e.Status.Grants {
-		if g.Reason != scaleDown && v.Index(g.Name) < 0 {
+		if g.Reason != v1alpha1.GrantScaleDown && v.Index(g.Name) < 0 {
 			gone[g.Name] = true
 		}
 	}

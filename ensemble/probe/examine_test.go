@@ -210,7 +210,7 @@ func TestVotersAreNoFewerThanSeen(t *testing.T) {
 		"of a StatefulSet that is gone":    {v1alpha1.Generic, 3, gone("Eviction", "kv-3"), 4},
 		"one, twice":                       {v1alpha1.Generic, 3, gone("Eviction", "kv-3", "kv-3"), 4},
 		"back":                             {v1alpha1.Generic, 3, gone("Eviction", "kv-2"), 3},
-		"meant to go":                      {v1alpha1.Generic, 3, gone("ScaleDown", "kv-3"), 3},
+		"meant to go":                      {v1alpha1.Generic, 3, gone(v1alpha1.GrantScaleDown, "kv-3"), 3},
 		"not told":                         {v1alpha1.Generic, 0, gone("Eviction", "kv-3"), 0},
 		"of a system with a leader":        {v1alpha1.ZooKeeper, 3, gone("Eviction", "kv-3"), 4},
 		"too many to know who votes":       {v1alpha1.ZooKeeper, 2, gone("Eviction", "kv-3"), 0},

@@ -97,6 +97,9 @@ type GuardStatus struct {
 	Armed bool `json:"armed,omitempty"`
 }
 
+// GrantScaleDown is the reason of a grant whose pod is not made again.
+const GrantScaleDown = "ScaleDown"
+
 // Grant is one yes: this pod may be disrupted. It counts as gone from the moment
 // it is written until its successor is seen synced, or the yes is seen unused.
 type Grant struct {
