@@ -125,7 +125,7 @@ func grow(b *testing.B, made *int, size int) {
 func throughput(b *testing.B, v variant, run string, groups int) float64 {
 	b.Helper()
 	ns := namespace(b, run)
-	defer removePods(b, ns)
+	defer empty(b, ns)
 	var pods []*corev1.Pod
 	for g := range groups {
 		group := fmt.Sprintf("g%03d", g)
@@ -191,10 +191,14 @@ func rate(b *testing.B, w watch.Interface, pods int) float64 {
 	return float64(pods-1) / time.Since(first).Seconds()
 }
 
-func removePods(b *testing.B, ns string) {
+// empty the namespace, so that the next run meets what this one met.
+func empty(b *testing.B, ns string) {
 	b.Helper()
 	err := plane.Client.CoreV1().Pods(ns).DeleteCollection(b.Context(), *metav1.NewDeleteOptions(0), metav1.ListOptions{})
 	if err != nil {
+		b.Fatal(err)
+	}
+	if err := ensembles.Delete().Namespace(ns).Resource("ensembles").Do(b.Context()).Error(); err != nil {
 		b.Fatal(err)
 	}
 }
