@@ -46,7 +46,7 @@ func (b *bridge) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, [
 	if err != nil {
 		return nil, nil, err
 	}
-	r.LeaderTransitions = max(r.LeaderTransitions, b.lease.record.LeaderTransitions)
+	r.LeaderTransitions = b.lease.countedOn(r.LeaderTransitions)
 	if holder := b.lease.foreign(time.Now()); holder != "" {
 		r.HolderIdentity, r.LeaseDurationSeconds = holder, int(b.lock.cfg.LeaseDuration/time.Second)
 	}
@@ -101,7 +101,7 @@ func (b *bridge) acquire(ctx context.Context, r resourcelock.LeaderElectionRecor
 		return fmt.Errorf("acquire %s: %w: %s holds the Lease", b.Describe(), ErrNotHolder, holder)
 	}
 	left, sent := b.lock.emptied(), time.Now()
-	left.LeaderTransitions = max(left.LeaderTransitions, b.lease.record.LeaderTransitions)
+	left.LeaderTransitions = b.lease.countedOn(left.LeaderTransitions)
 	if b.lease.sealed() {
 		left = b.lease.record // a leader by ZooKeeper alone relies on it
 	}

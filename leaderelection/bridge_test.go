@@ -99,6 +99,17 @@ func TestLeaseIsFreshWhenTheLockIsHad(t *testing.T) {
 	})
 }
 
+// atStepTwo is a leader that holds both, beside one that knows only the Lease.
+func atStepTwo(t *testing.T) (m *migration, leader, other *replica) {
+	t.Helper()
+	m = &migration{tree: zookeepertest.NewTree(timeout), leases: leases(), h: newHistory()}
+	leader = m.start(t, both)
+	await(t, time.Minute, "a leader", func() bool { return m.h.leader() != "" })
+	other = m.start(t, leaseOnly)
+	pass(time.Minute + 500*time.Millisecond)
+	return m, leader, other
+}
+
 // losses of ZooKeeper alone, by a leader that holds the Lease beside it.
 var losses = []struct {
 	name   string
@@ -126,11 +137,7 @@ func TestLossOfZooKeeperKeepsTheLease(t *testing.T) {
 	for _, loss := range losses {
 		t.Run(loss.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := &migration{tree: zookeepertest.NewTree(timeout), leases: leases(), h: newHistory()}
-				leader := m.start(t, both)
-				await(t, time.Minute, "a leader", func() bool { return m.h.leader() != "" })
-				other := m.start(t, leaseOnly)
-				pass(time.Minute + 500*time.Millisecond)
+				m, leader, other := atStepTwo(t)
 				loss.suffer(t, m.tree, leader)
 				await(t, 3*time.Minute, "the next term", func() bool { return len(m.h.order()) > 1 })
 				leader.stop()
@@ -150,11 +157,7 @@ func TestLossOfTheAPIServerEndsTheWorkInTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := &migration{tree: zookeepertest.NewTree(timeout), leases: leases(), h: newHistory()}
-				leader := m.start(t, both)
-				await(t, time.Minute, "a leader", func() bool { return m.h.leader() != "" })
-				other := m.start(t, leaseOnly)
-				pass(time.Minute + 500*time.Millisecond)
+				m, leader, other := atStepTwo(t)
 				lose(leader.api)
 				for m.h.leader() == leader.name {
 					if len(nodes(m.tree, "owner")) == 0 {

@@ -63,6 +63,11 @@ func (b *leaseBeside) write(ctx context.Context, r resourcelock.LeaderElectionRe
 	return nil
 }
 
+// countedOn is so many transitions, or as many as it has counted.
+func (b *leaseBeside) countedOn(transitions int) int {
+	return max(transitions, b.record.LeaderTransitions)
+}
+
 // foreign is its holder, if it has one whose time is not over, and that is neither this
 // candidate nor the tombstone.
 func (b *leaseBeside) foreign(now time.Time) string {

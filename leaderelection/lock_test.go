@@ -139,24 +139,29 @@ func TestAcquireOfUnknownOutcomeBesideAnother(t *testing.T) {
 	})
 }
 
+// giveUp an acquire that lands, and whose answer hangs.
+func giveUp(t *testing.T, p *process, l *leaderelection.Lock) {
+	t.Helper()
+	p.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
+		if len(ops) > 3 {
+			return zookeepertest.HangAfter
+		}
+		return zookeepertest.None
+	})
+	defer p.client().Inject(nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := tryAcquire(ctx, l); !errors.Is(err, leaderelection.ErrUnsure) {
+		t.Errorf("acquire that was given up: %v, want %v", err, leaderelection.ErrUnsure)
+	}
+}
+
 // An acquire whose caller gave up is given back: in a session that goes on nobody
 // else would.
 func TestAbandonedAcquireIsGivenBack(t *testing.T) {
 	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
 		p := join(t, tree, newHistory(), "a")
-		l := lockOf(t, p)
-		p.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
-			if len(ops) > 3 {
-				return zookeepertest.HangAfter
-			}
-			return zookeepertest.None
-		})
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(time.Second, cancel)
-		if err := tryAcquire(ctx, l); !errors.Is(err, leaderelection.ErrUnsure) {
-			t.Errorf("acquire that was given up: %v, want %v", err, leaderelection.ErrUnsure)
-		}
-		p.client().Inject(nil)
+		giveUp(t, p, lockOf(t, p))
 		await(t, timeout, "no owner", func() bool { return len(nodes(tree, "owner"))+len(nodes(tree, "claim-")) == 0 })
 		acquire(t, lockOf(t, join(t, tree, newHistory(), "b")))
 	})
@@ -168,18 +173,7 @@ func TestAbandonedAcquireSparesThePlace(t *testing.T) {
 	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
 		p := join(t, tree, newHistory(), "a")
 		l := lockOf(t, p)
-		p.client().Inject(func(ops []zookeeper.Op) zookeepertest.Fault {
-			if len(ops) > 3 {
-				return zookeepertest.HangAfter
-			}
-			return zookeepertest.None
-		})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := tryAcquire(ctx, l); !errors.Is(err, leaderelection.ErrUnsure) {
-			t.Errorf("acquire that was given up: %v, want %v", err, leaderelection.ErrUnsure)
-		}
-		p.client().Inject(nil)
+		giveUp(t, p, l)
 		standBy(t, l)
 		acquire(t, l) // once it is known how the first one ended
 		if got := nodes(tree, "queue-"); len(got) != 0 {
@@ -188,7 +182,7 @@ func TestAbandonedAcquireSparesThePlace(t *testing.T) {
 		if err := release(t.Context(), l); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := tryAcquire(ctx, lockOf(t, join(t, tree, newHistory(), "b"))); err != nil {
 			t.Errorf("acquire of the next: %v", err)

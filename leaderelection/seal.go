@@ -55,7 +55,7 @@ func (s *sealed) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, [
 	if err != nil {
 		return nil, nil, err
 	}
-	*r = s.countedOn(*r)
+	r.LeaderTransitions = s.lease.countedOn(r.LeaderTransitions)
 	return r, raw, nil
 }
 
@@ -78,13 +78,8 @@ func (s *sealed) Create(ctx context.Context, r resourcelock.LeaderElectionRecord
 	if err := s.seal(ctx, r); err != nil {
 		return err
 	}
-	return s.Lock.Create(ctx, s.countedOn(r))
-}
-
-// countedOn is a record whose transitions go on from the Lease's.
-func (s *sealed) countedOn(r resourcelock.LeaderElectionRecord) resourcelock.LeaderElectionRecord {
-	r.LeaderTransitions = max(r.LeaderTransitions, s.lease.record.LeaderTransitions)
-	return r
+	r.LeaderTransitions = s.lease.countedOn(r.LeaderTransitions)
+	return s.Lock.Create(ctx, r)
 }
 
 // Update acquires the lock, renews it, or releases it.
@@ -126,7 +121,8 @@ func (s *sealed) seal(ctx context.Context, r resourcelock.LeaderElectionRecord) 
 // bury the Lease below a tombstone.
 func (s *sealed) bury(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
 	r.HolderIdentity, r.LeaseDurationSeconds = Tombstone, int(tombstoneDuration/time.Second)
-	if err := s.lease.write(ctx, s.countedOn(r)); err != nil {
+	r.LeaderTransitions = s.lease.countedOn(r.LeaderTransitions)
+	if err := s.lease.write(ctx, r); err != nil {
 		return err
 	}
 	s.intruder = ""
