@@ -3,6 +3,7 @@ package status_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -112,6 +113,10 @@ func (s *fleetServers) answer(conn net.Conn) {
 		return
 	}
 	ip := conn.LocalAddr().(*net.TCPAddr).IP.To4()
+	var servers strings.Builder
+	for m := range byte(crew) {
+		fmt.Fprintf(&servers, "server.%d=%d.%d.%d.%d:2888:3888:participant\n", m+1, ip[0], ip[1], ip[2], m+1)
+	}
 	mode, state, counts := "follower", "following - broadcast", ""
 	if ip[3] == 1 {
 		mode, state = "leader", "leading - broadcast"
@@ -126,11 +131,33 @@ func (s *fleetServers) answer(conn net.Conn) {
 	case "mntr":
 		fmt.Fprintf(conn, "zk_version\t3.8.0\nzk_server_state\t%s\nzk_peer_state\t%s\n%s%s", mode, state, counts, strings.Repeat("zk_some_metric\t1234.5\n", 600))
 	case "conf":
-		fmt.Fprintf(conn, "clientPort=%d\ntickTime=2000\nsyncLimit=5\nserverId=%d\nmembership: \n", s.port, ip[3])
-		for m := range byte(crew) {
-			fmt.Fprintf(conn, "server.%d=%d.%d.%d.%d:2888:3888:participant\n", m+1, ip[0], ip[1], ip[2], m+1)
-		}
+		fmt.Fprintf(conn, "clientPort=%d\ntickTime=2000\nsyncLimit=5\nserverId=%d\nmembership: \n%s", s.port, ip[3], &servers)
+	default: // the length of a request for a session
+		session(conn, binary.BigEndian.Uint32(word), servers.String()+"version=0")
 	}
+}
+
+// session grants what the client asks for, and answers its one read with the
+// configuration.
+func session(conn net.Conn, length uint32, config string) {
+	_, _ = io.CopyN(io.Discard, conn, int64(length))
+	granted := append(binary.BigEndian.AppendUint32(nil, 0), 0, 0, 0x0f, 0xa0) // protocol, 4,000 ms
+	granted = binary.BigEndian.AppendUint64(granted, 42)
+	granted = append(binary.BigEndian.AppendUint32(granted, 16), make([]byte, 17)...) // password, not read-only
+	_, _ = conn.Write(frame(granted))
+	request := make([]byte, 8) // length, xid
+	if _, err := io.ReadFull(conn, request); err != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint32(request))-4)
+	reply := append(request[4:8:8], make([]byte, 12)...) // xid, zxid, no error
+	reply = append(binary.BigEndian.AppendUint32(reply, uint32(len(config))), config...)
+	_, _ = conn.Write(frame(append(reply, make([]byte, 68)...))) // the node's Stat
+	_, _ = io.Copy(io.Discard, conn)                             // until the client closes
+}
+
+func frame(body []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
 }
 
 // populate makes the fleet, all members running.
