@@ -291,9 +291,9 @@ func (h *history) storm(ctx context.Context) {
 	drains.Wait()
 }
 
-// TestHistories runs random histories: never below quorum and spare, never stuck
-// for ever.
-func TestHistories(t *testing.T) {
+// TestConcurrentHistories runs random histories, drains and replicas side by side:
+// never below quorum and spare, never stuck for ever.
+func TestConcurrentHistories(t *testing.T) {
 	n := uint64(120)
 	if os.Getenv("QUORATE_CHAOS") != "" {
 		n *= 20
