@@ -21,6 +21,8 @@ type bridge struct {
 	lease *leaseBeside
 	lock  *Lock
 	reads int
+
+	relied time.Time // the last write of the Lease that the elector may rely on: when it was sent
 }
 
 var _ resourcelock.Interface = (*bridge)(nil)
@@ -54,11 +56,11 @@ func (b *bridge) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, [
 	return r, raw(r, b.reads), nil
 }
 
-// expire ends a term whose Lease was not renewed for a renew deadline. An elector gives up
-// then, and releases before it cancels the work: it must neither wait for the API server,
-// nor free the lock meanwhile.
+// expire ends a term whose Lease was not renewed for a renew deadline, be it written: an
+// elector to whom no renewal was granted gives up then, and releases before it cancels the
+// work. It must neither wait for the API server, nor free the lock meanwhile.
 func (b *bridge) expire() {
-	if t, limit := b.lock.Term(), b.lock.cfg.RenewDeadline; t != nil && time.Since(b.lease.written) >= limit {
+	if t, limit := b.lock.Term(), b.lock.cfg.RenewDeadline; t != nil && time.Since(b.relied) >= limit {
 		t.lose(fmt.Errorf("%w: the Lease was not renewed for %v", ErrPastDeadline, limit))
 	}
 }
@@ -130,6 +132,7 @@ func (b *bridge) acquireLockWithin(ctx context.Context, r resourcelock.LeaderEle
 	term := b.lock.lastTerm()
 	err := b.lease.write(ctx, r)
 	if err == nil {
+		b.relied = b.lease.written
 		return term.Valid()
 	}
 	err = fmt.Errorf("%w: acquired the lock, but not the Lease again: %w", ErrNotHolder, err)
@@ -184,7 +187,11 @@ func (b *bridge) renewed(term *Term) error {
 	if left < b.lock.reserve {
 		return fmt.Errorf("renew %s: %w: the Lease lasts for %v more, of which stopping takes %v", b.Describe(), ErrPastDeadline, left, b.lock.reserve)
 	}
-	return term.Valid()
+	if err := term.Valid(); err != nil {
+		return err
+	}
+	b.relied = b.lease.written
+	return nil
 }
 
 // release the lock first: it waits until the work has stopped.
@@ -209,6 +216,7 @@ func (b *bridge) drop(ctx context.Context, left resourcelock.LeaderElectionRecor
 // RecordEvent of the elector. One that has stopped holds neither: it may have lost the
 // Lease alone.
 func (b *bridge) RecordEvent(event string) {
+	b.expire()
 	if t := b.lock.Term(); event == stoppedLeading && t != nil {
 		t.lose(ErrReleased)
 	}

@@ -154,6 +154,8 @@ func TestLossOfTheAPIServerEndsTheWorkInTime(t *testing.T) {
 	for name, lose := range map[string]func(*way){
 		"no answers": func(w *way) { w.hangs.Store(true) },
 		"no writes":  func(w *way) { w.refuses.Store(true) },
+		// What is written lands, but no renewal is answered soon enough to be relied on.
+		"slow answers": func(w *way) { w.slow.Store(int64(1500 * time.Millisecond)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -166,10 +168,50 @@ func TestLossOfTheAPIServerEndsTheWorkInTime(t *testing.T) {
 					}
 					pass(100 * time.Millisecond)
 				}
-				await(t, 3*time.Minute, "the next term", func() bool { return m.h.leader() == other.name })
+				await(t, 3*time.Minute, "the next term", func() bool { return len(m.h.order()) > 1 })
 				leader.stop()
 				other.stop()
 				m.h.check(t)
+			})
+		})
+	}
+}
+
+// An elector that stops gives back what it holds, unless it has stopped because the Lease
+// could not be renewed: its work goes on then, and the term was lost.
+func TestStopWithoutARenewalIsNoRelease(t *testing.T) {
+	const limit = leaderelection.DefaultRenewDeadline
+	for name, c := range map[string]struct {
+		renewals int
+		idle     time.Duration // before each, and before the end
+		want     error
+	}{
+		"gave up":      {idle: limit, want: leaderelection.ErrPastDeadline},
+		"has acquired": {idle: limit - 1, want: leaderelection.ErrReleased},
+		"has renewed":  {renewals: 1, idle: limit - 1, want: leaderelection.ErrReleased},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+				l := lockOf(t, join(t, tree, newHistory(), "a"))
+				lock := leaderelection.NewBridge(l, leases())
+				if _, _, err := lock.Get(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if err := lock.Create(t.Context(), recordOf(l)); err != nil {
+					t.Fatal(err)
+				}
+				term := l.Term()
+				for range c.renewals {
+					pass(c.idle)
+					if err := lock.Update(t.Context(), recordOf(l)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				pass(c.idle)
+				lock.RecordEvent("stopped leading")
+				if err := term.Err(); !errors.Is(err, c.want) {
+					t.Errorf("term ended by %v, want %v", err, c.want)
+				}
 			})
 		})
 	}
