@@ -118,7 +118,7 @@ func (l *Lock) win(a *attempt) error {
 		lock: l, life: a.life, token: token, claim: a.claim, version: version, renewed: time.Now(),
 		lost: make(chan struct{}), over: make(chan struct{}), gone: make(chan struct{}), proven: make(chan struct{}),
 	}
-	if !l.managed && !l.cfg.StopsFirst {
+	if !l.managed {
 		t.grace = l.cfg.StopTime
 	}
 	return l.begin(t, a)

@@ -42,6 +42,8 @@ type Config struct {
 	StopTime time.Duration
 	// StopsFirst says that the work has stopped before the elector releases, as it has
 	// under controller-runtime's graceful shutdown. Otherwise a release waits StopTime.
+	// After a loss, of which the work hears from the elector, that is waited for all the
+	// same.
 	StopsFirst bool
 	// Events receives those of the elector, or nil.
 	Events resourcelock.EventRecorder

@@ -23,7 +23,11 @@ func (t *Term) giveBack(ctx context.Context) error {
 	if !errors.Is(t.Err(), ErrReleased) && !t.stoppedWithin(ctx, t.lock.cfg.LeaseDuration) {
 		return ErrSessionEnded
 	}
-	if !sleep(ctx, t.grace) {
+	grace := t.grace
+	if errors.Is(t.Err(), ErrReleased) && t.lock.cfg.StopsFirst {
+		grace = 0
+	}
+	if !sleep(ctx, grace) {
 		return ErrSessionEnded
 	}
 	return t.free(ctx)

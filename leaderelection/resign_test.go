@@ -140,3 +140,36 @@ func TestResignWithoutPermission(t *testing.T) {
 		}
 	})
 }
+
+// Where work stops before a release it does not before a loss, of which it hears from its
+// elector: it has the stop time then, and a release is made at once.
+func TestLossIsNoReleaseWhereWorkStopsFirst(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		cfg := join(t, tree, newHistory(), "a").config()
+		cfg.StopsFirst = true
+		l, err := leaderelection.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := acquire(t, l)
+		lost := l.Lost()
+		if _, err := tree.Do(&zookeeper.Create{Path: election1 + "/resign", Data: fmt.Append(nil, token)}); err != nil {
+			t.Fatal(err)
+		}
+		<-lost
+		l.RecordEvent("stopped leading")
+		pass(stopTime - time.Millisecond)
+		if got := nodes(tree, "owner"); len(got) != 1 {
+			t.Error("the owner is gone while the work may go on")
+		}
+		await(t, time.Second, "a free lock", func() bool { return len(nodes(tree, "owner")) == 0 })
+		acquire(t, l)
+		begin := time.Now()
+		if err := release(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took > 0 {
+			t.Errorf("the release took %v after the work had stopped", took)
+		}
+	})
+}
