@@ -69,6 +69,7 @@ type way struct {
 	cut      atomic.Bool
 	hangs    atomic.Bool  // until the caller gives up
 	refuses  atomic.Bool  // what writes
+	forgets  atomic.Bool  // to answer the next write, which is made
 	slow     atomic.Int64 // what a request takes
 }
 
@@ -103,6 +104,8 @@ func (w *way) write(ctx context.Context) error {
 	return nil
 }
 
+var errAnswerLost = errors.New("the server has asked for the client to terminate the connection")
+
 type leasesByWay struct {
 	coordinationv1client.LeaseInterface
 	way *way
@@ -126,5 +129,9 @@ func (l *leasesByWay) Update(ctx context.Context, lease *coordinationv1.Lease, o
 	if err := l.way.write(ctx); err != nil {
 		return nil, err
 	}
-	return l.LeaseInterface.Update(ctx, lease, opts)
+	updated, err := l.LeaseInterface.Update(ctx, lease, opts)
+	if err == nil && l.way.forgets.Swap(false) {
+		return nil, errAnswerLost
+	}
+	return updated, err
 }

@@ -108,7 +108,8 @@ func (b *bridge) acquire(ctx context.Context, r resourcelock.LeaderElectionRecor
 		left = b.lease.record // a leader by ZooKeeper alone relies on it
 	}
 	if err := b.lease.write(ctx, r); err != nil {
-		return fmt.Errorf("acquire %s: %w", b.Describe(), err)
+		// It may have been made all the same.
+		return errors.Join(fmt.Errorf("acquire %s: %w", b.Describe(), err), b.drop(ctx, left))
 	}
 	err := b.acquireLockWithin(ctx, r, sent.Add(b.lock.cfg.RenewDeadline))
 	if err == nil {

@@ -298,26 +298,35 @@ func TestStallAfterTheLockAcquiresNothing(t *testing.T) {
 	})
 }
 
-// A candidate that gets the Lease and not the lock leaves the tombstone in it: a leader by
-// ZooKeeper alone relies on it.
+// A candidate that gets the Lease and not the lock leaves the tombstone in it, whether it
+// was told of the Lease or not: a leader by ZooKeeper alone relies on it.
 func TestTombstoneIsLeftBesideALeader(t *testing.T) {
-	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
-		m := &migration{leases: leases()}
-		la, lb := lockOf(t, join(t, tree, newHistory(), "a")), lockOf(t, join(t, tree, newHistory(), "b"))
-		if err := leaderelection.NewSealed(la, m.leases).Create(t.Context(), recordOf(la)); err != nil {
-			t.Fatal(err)
-		}
-		lock := leaderelection.NewBridge(lb, m.leases)
-		if _, _, err := lock.Get(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := lock.Update(t.Context(), recordOf(lb)); !errors.Is(err, leaderelection.ErrNotHolder) {
-			t.Errorf("acquire beside a leader: got %v, want %v", err, leaderelection.ErrNotHolder)
-		}
-		if got := m.holder(t); got != leaderelection.Tombstone {
-			t.Errorf("Lease is held by %q, want %q", got, leaderelection.Tombstone)
-		}
-	})
+	for name, c := range map[string]struct {
+		forgets bool
+		want    error
+	}{"answered": {want: leaderelection.ErrNotHolder}, "answer lost": {forgets: true, want: errAnswerLost}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+				m := &migration{leases: leases()}
+				la, lb := lockOf(t, join(t, tree, newHistory(), "a")), lockOf(t, join(t, tree, newHistory(), "b"))
+				if err := leaderelection.NewSealed(la, m.leases).Create(t.Context(), recordOf(la)); err != nil {
+					t.Fatal(err)
+				}
+				api := &way{LeasesGetter: m.leases}
+				lock := leaderelection.NewBridge(lb, api)
+				if _, _, err := lock.Get(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				api.forgets.Store(c.forgets)
+				if err := lock.Update(t.Context(), recordOf(lb)); !errors.Is(err, c.want) {
+					t.Errorf("acquire beside a leader: got %v, want %v", err, c.want)
+				}
+				if got := m.holder(t); got != leaderelection.Tombstone {
+					t.Errorf("Lease is held by %q, want %q", got, leaderelection.Tombstone)
+				}
+			})
+		})
+	}
 }
 
 // An elector that has stopped, maybe for the Lease alone, does not keep the lock.
