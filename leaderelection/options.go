@@ -42,8 +42,8 @@ type Options struct {
 	StopTime time.Duration
 	// StopsFirst as in Config.
 	StopsFirst bool
-	// UsesRun says that the program elects by Run: the elector's durations are no part
-	// of what the session timeout must allow for.
+	// UsesRun says that the program elects by Run, which can't hold LeasesAndZooKeeper:
+	// the elector's durations are no part of what the session timeout must allow for.
 	UsesRun bool
 	// Root of all nodes.
 	Root string
@@ -93,6 +93,9 @@ func (o *Options) Validate(c *config.LeaderElectionConfiguration) error {
 	locks := []string{Leases, ZooKeeper, LeasesAndZooKeeper}
 	if !slices.Contains(locks, c.ResourceLock) {
 		errs = append(errs, field.NotSupported(flag("leader-elect-resource-lock"), c.ResourceLock, locks))
+	}
+	if o.UsesRun && c.ResourceLock == LeasesAndZooKeeper {
+		errs = append(errs, field.Invalid(flag("leader-elect-resource-lock"), c.ResourceLock, fmt.Sprintf("this program holds one store at a time: set %q or %q", Leases, ZooKeeper)))
 	}
 	if c.ResourceName == "" {
 		errs = append(errs, field.Required(flag("leader-elect-resource-name"), "name the election"))

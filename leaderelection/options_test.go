@@ -73,6 +73,11 @@ func TestOptionsReportAllProblems(t *testing.T) {
 		!strings.Contains(err.Error(), "--leader-elect-lease-duration: Invalid value: \"15s\": must be at least 16s = --leader-elect-retry-period + --leader-elect-renew-deadline + --leader-elect-zookeeper-stop-time + 1s") {
 		t.Errorf("a Lease that does not last until the work has stopped: %v", err)
 	}
+	c, o := defaults(), leaderelection.NewOptions()
+	c.ResourceLock, o.Servers, o.UsesRun = leaderelection.LeasesAndZooKeeper, "zk:2181", true
+	if err := o.Validate(c); err == nil || !strings.Contains(err.Error(), "--leader-elect-resource-lock: Invalid value: \"leases-and-zookeeper\": ") {
+		t.Errorf("both stores in a program that elects by Run, which holds one: %v", err)
+	}
 	if err := parse(t, "--leader-elect-resource-lock=endpoints"); err == nil || !strings.Contains(err.Error(), `supported values: "leases", "zookeeper", "leases-and-zookeeper"`) {
 		t.Errorf("unknown lock: %v", err)
 	}
