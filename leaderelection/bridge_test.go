@@ -246,32 +246,54 @@ func TestSlowLeaseRenewsNothingPastTheDeadline(t *testing.T) {
 }
 
 // A renewal that the API server takes so long to answer that the Lease may run out before
-// an elector that relies on it stops is none, and the next one is.
+// an elector that relies on it stops is none, and the next one is; also where the Lease
+// was changed by others, and is written again.
 func TestRenewalThatTakesLongIsNotReliedOn(t *testing.T) {
-	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
-		api := &way{LeasesGetter: leases()}
-		l := lockOf(t, join(t, tree, newHistory(), "a"))
-		lock := leaderelection.NewBridge(l, api)
-		if _, _, err := lock.Get(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := lock.Create(t.Context(), recordOf(l)); err != nil {
-			t.Fatal(err)
-		}
-		// Of 15 s an elector goes on for 2 s and 10 s, and its work for another 2 s.
-		for _, c := range []struct {
-			slow time.Duration
-			want error
-		}{{time.Second + 1, leaderelection.ErrPastDeadline}, {time.Second, nil}} {
-			api.slow.Store(int64(c.slow))
-			if err := lock.Update(t.Context(), recordOf(l)); !errors.Is(err, c.want) {
-				t.Errorf("renewal that took %v: got %v, want %v", c.slow, err, c.want)
-			}
-		}
-		if l.Term() == nil {
-			t.Error("the term is over")
-		}
-	})
+	for name, before := range map[string]func(*testing.T, coordinationv1client.LeasesGetter){
+		"as it was left": func(*testing.T, coordinationv1client.LeasesGetter) {},
+		"labelled":       label,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+				api := &way{LeasesGetter: leases()}
+				l := lockOf(t, join(t, tree, newHistory(), "a"))
+				lock := leaderelection.NewBridge(l, api)
+				if _, _, err := lock.Get(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if err := lock.Create(t.Context(), recordOf(l)); err != nil {
+					t.Fatal(err)
+				}
+				// Of 15 s an elector goes on for 2 s and 10 s, and its work for another 2 s.
+				for _, c := range []struct {
+					slow time.Duration
+					want error
+				}{{time.Second + 1, leaderelection.ErrPastDeadline}, {time.Second, nil}} {
+					before(t, api.LeasesGetter)
+					api.slow.Store(int64(c.slow))
+					if err := lock.Update(t.Context(), recordOf(l)); !errors.Is(err, c.want) {
+						t.Errorf("renewal that took %v: got %v, want %v", c.slow, err, c.want)
+					}
+				}
+				if l.Term() == nil {
+					t.Error("the term is over")
+				}
+			})
+		})
+	}
+}
+
+// label the Lease anew, as somebody may do beside its holder.
+func label(t *testing.T, api coordinationv1client.LeasesGetter) {
+	t.Helper()
+	l, err := api.Leases("ns").Get(t.Context(), "x", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Labels = map[string]string{"seen-in": l.ResourceVersion}
+	if _, err := api.Leases("ns").Update(t.Context(), l, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // An acquire that stalls when the lock was had, until its term is over, is none.
