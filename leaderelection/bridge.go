@@ -186,7 +186,7 @@ func (b *bridge) renew(ctx context.Context, r resourcelock.LeaderElectionRecord,
 func (b *bridge) renewed(term *Term) error {
 	left := b.lock.cfg.LeaseDuration - time.Since(b.lease.written)
 	if left < b.lock.reserve {
-		return fmt.Errorf("renew %s: %w: the Lease lasts for %v more, of which stopping takes %v", b.Describe(), ErrPastDeadline, left, b.lock.reserve)
+		return fmt.Errorf("renew %s: %w: the Lease lasts for %v more, but stopping takes %v", b.Describe(), ErrPastDeadline, left, b.lock.reserve)
 	}
 	if err := term.Valid(); err != nil {
 		return err

@@ -18,8 +18,9 @@ var (
 	// ErrSessionEnded means that the ZooKeeper session is over: it expired, at the
 	// server or by our own clock, or was closed.
 	ErrSessionEnded = zookeeper.ErrEnded
-	// ErrPastDeadline means that the session was not proven alive for so long that
-	// the server may end it before this process has stopped its work.
+	// ErrPastDeadline means that the session was not proven alive, or a Lease that is
+	// held beside it not renewed, for so long that it may end before this process has
+	// stopped its work.
 	ErrPastDeadline = errors.New("leadership not proven in time")
 	// ErrNotHolder means that this session does not own the lock.
 	ErrNotHolder = errors.New("not the holder of the lock")
