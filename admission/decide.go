@@ -114,15 +114,10 @@ func (ev *Evidence) remaining(targets []int) []int {
 }
 
 // allDown reports whether no process of the targets runs, so that losing them
-// loses nothing. Who runs but does not serve may be the one that is about to.
+// loses nothing. Who runs but does not serve may be the one that is about to. What was
+// heard may deny what the pods say: a kubelet tells it late.
 func (ev *Evidence) allDown(targets []int) bool {
-	return ev.toldDown(targets) && !ev.mayBeCounted(targets)
-}
-
-// toldDown is what the targets' pods say, and nothing that was heard of them denies:
-// what answers runs, whoever leads it.
-func (ev *Evidence) toldDown(targets []int) bool {
-	return !ev.running(targets) && !ev.answering(targets)
+	return !ev.running(targets) && !ev.answering(targets) && !ev.mayBeCounted(targets) && !ev.mayBeFollowing(targets)
 }
 
 // running reports whether a container of one of the targets runs, by its pod's status.
@@ -130,7 +125,8 @@ func (ev *Evidence) running(targets []int) bool {
 	return slices.ContainsFunc(targets, func(i int) bool { return ev.Pods[i].Running })
 }
 
-// answering reports whether one of the targets was heard.
+// answering reports whether one of the targets was heard: what answers runs, whoever
+// leads it.
 func (ev *Evidence) answering(targets []int) bool {
 	return slices.ContainsFunc(targets, func(i int) bool {
 		a := ev.View.Members[i].Answer
@@ -138,13 +134,21 @@ func (ev *Evidence) answering(targets []int) bool {
 	})
 }
 
-// mayBeCounted reports whether the leader counts one of the targets as a follower,
-// whatever their pods' status says: a kubelet tells it late. Where it may be another,
-// which runs and is not seen in sync, the benefit of the doubt ends with the settle time.
+// mayBeCounted reports whether the leader counts one of the targets as a follower. Where
+// it may be another, which runs and is not seen in sync, the benefit of the doubt ends
+// with the settle time.
 func (ev *Evidence) mayBeCounted(targets []int) bool {
 	v := &ev.View
 	others := v.Voters().Minus(v.Synced | ev.loss(targets) | ev.leaving()).Len()
 	return v.Beyond() > others || v.Beyond() > 0 && !v.Settled
+}
+
+// mayBeFollowing reports whether the leader needs one of the targets to lead at all, or
+// another that does not run by its pod. One that has lost its quorum leads for no longer
+// than a settle time.
+func (ev *Evidence) mayBeFollowing(targets []int) bool {
+	v := &ev.View
+	return v.Live && v.Leader >= 0 && !v.System.MayLead(v.Voters().Minus(ev.loss(targets)|ev.stopped()))
 }
 
 // quorumLost reports whether no quorum serves, however the unseen members are. An

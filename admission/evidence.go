@@ -123,9 +123,20 @@ func (ev *Evidence) claims(g *v1alpha1.Grant) quorum.Set {
 // leaving is the set of members whose deletion has begun, and of those without a
 // running process, whatever answers at their address.
 func (ev *Evidence) leaving() quorum.Set {
+	s := ev.stopped()
+	for i := range ev.Pods {
+		if ev.Pods[i].Terminating {
+			s = s.With(i)
+		}
+	}
+	return s
+}
+
+// stopped is the set of members without a running process, by their pods' status.
+func (ev *Evidence) stopped() quorum.Set {
 	var s quorum.Set
 	for i := range ev.Pods {
-		if ev.Pods[i].Terminating || !ev.Pods[i].Running {
+		if !ev.Pods[i].Running {
 			s = s.With(i)
 		}
 	}

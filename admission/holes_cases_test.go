@@ -271,12 +271,35 @@ var holes = map[string]hole{
 			s.mu.Unlock()
 			s.until(ctx, func() bool { return s.pods["zk-1"].proc.synced })
 			s.mu.Lock()
-			s.crash(2)
+			s.muffled[2] = true
+			s.deafen(2)
 			version := s.pods["zk-1"].version()
 			s.mu.Unlock()
 			s.lands(s.asked(ctx, 0, 1, func(r *Request) { r.PodVersion = version }), false)
 		},
 		without: func(s *stage) { s.mutant.view = func(v *probe.View, _ []corev1.Pod) { v.Counted = -1 } },
+	},
+	"a kubelet is late and nobody counts": {
+		why: "A member that was down is back, and its leader needs it, but tells no number; its kubelet did not say so yet, and the guard does not hear it.",
+		tell: func(ctx context.Context, s *stage) {
+			without := s.mutant.view
+			s.mutant.view = func(v *probe.View, pods []corev1.Pod) {
+				if v.Counted = -1; without != nil {
+					without(v, pods)
+				}
+			}
+			s.mu.Lock()
+			s.tardy, s.muffled[1] = time.Minute, true
+			s.crash(1)
+			s.mu.Unlock()
+			s.until(ctx, func() bool { return s.pods["zk-1"].proc.synced })
+			s.mu.Lock()
+			s.crash(2)
+			version := s.pods["zk-1"].version()
+			s.mu.Unlock()
+			s.lands(s.asked(ctx, 0, 1, func(r *Request) { r.PodVersion = version }), false)
+		},
+		without: func(s *stage) { s.mutant.view = func(v *probe.View, _ []corev1.Pod) { v.Live = false } },
 	},
 	"who is down may go only as it is": {
 		why: "A request for a member that was down stalls until it is back, and needed.",

@@ -26,6 +26,9 @@ func (ev *Evidence) refusal(j *judgement, targets []int, kept []v1alpha1.Grant, 
 	case ev.mayBeCounted(targets):
 		causes = append(causes, fmt.Sprintf("the leader counts %s more than were heard in sync, which may mean %s although its pod does not run",
 			count(ev.View.Beyond(), "follower"), ev.names(targets)))
+	case ev.mayBeFollowing(targets):
+		causes = append(causes, fmt.Sprintf("%s leads, which takes more voters than run by their pods' status, and may mean %s although its pod does not run",
+			ev.Pods[ev.View.Leader].Name, ev.names(targets)))
 	}
 	switch o {
 	case DenyLeaderLast:

@@ -225,6 +225,9 @@ func readView(t *testing.T, w words, ev *Evidence) {
 	ev.View.Changing = w.has("changing")
 	ev.View.Counted = w.number(t, "counted", "-1")
 	ev.View.Settled = w.has("settled")
+	if w.has("oracle") {
+		ev.View.System, _ = quorum.Oracle(quorum.First(2), false)
+	}
 }
 
 // closeView derives the sets and the system from the members. While the membership is
@@ -247,6 +250,9 @@ func closeView(ev *Evidence) {
 	}
 	for k := range v.Strangers {
 		voters, v.Unseen = voters.With(len(v.Members)+k), v.Unseen.With(len(v.Members)+k)
+	}
+	if v.System.Voters() != 0 {
+		return // told already
 	}
 	v.System = quorum.Majority(voters)
 	if v.Changing {

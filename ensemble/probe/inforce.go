@@ -143,7 +143,7 @@ func (v *View) system(c *Config, numbers map[string]int, declared *v1alpha1.Quor
 	switch {
 	case voters == 0:
 		return quorum.System{}, fmt.Errorf("it has no voters")
-	case c.Oracle && voters.Len() == 2:
+	case voters.Len() == 2 && (c.Oracle || c.VotersOnly && declared != nil && declared.Oracle):
 		return quorum.Oracle(voters, false)
 	default:
 		return system(members, plain)

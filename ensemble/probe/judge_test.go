@@ -34,6 +34,29 @@ func TestJudge(t *testing.T) {
 	})
 }
 
+// One of two voters may lead alone by an oracle that was told, or is declared where the
+// source names no oracle. That it may is no quorum.
+func TestOracleMayLetOneLead(t *testing.T) {
+	two := []ConfigMember{{ServerID: "1", Votes: true, Weight: 1}, {ServerID: "2", Votes: true, Weight: 1}}
+	for name, c := range map[string]struct {
+		config   Config
+		declared bool
+		want     bool
+	}{
+		"told":               {Config{Members: two, Oracle: true}, false, true},
+		"declared":           {Config{Members: two, VotersOnly: true}, true, true},
+		"neither":            {Config{Members: two, VotersOnly: true}, false, false},
+		"declared, not true": {Config{Members: two}, true, false},
+		"of three":           {Config{Members: append(two, ConfigMember{ServerID: "3", Votes: true, Weight: 1}), Oracle: true}, true, false},
+	} {
+		a := Answer{Heard: true, Serving: true, Role: Leader, ServerID: "1", Config: &c.config}
+		v := Judge([]Answer{a}, Rules{Quorum: &v1alpha1.QuorumSpec{Oracle: c.declared}}, scriptStart)
+		if got := v.System.MayLead(v.Synced); got != c.want || v.System.Quorum(v.Synced) {
+			t.Errorf("%s: got MayLead=%t, Quorum=%t, want %t, false", name, got, v.System.Quorum(v.Synced), c.want)
+		}
+	}
+}
+
 var scriptStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func judgeScript(t *testing.T, d *datadriven.TestData) View {

@@ -88,6 +88,29 @@ func TestOracle(t *testing.T) {
 	}
 }
 
+// Who leads has a quorum, unless an oracle is enough, or who votes is not known.
+func TestMayLead(t *testing.T) {
+	oracle, _ := Oracle(First(2), false)
+	for name, c := range map[string]struct {
+		system System
+		up     Set
+		want   bool
+	}{
+		"a majority":             {Majority(First(3)), First(2), true},
+		"less":                   {Majority(First(3)), First(1), false},
+		"one of two":             {Majority(First(2)), First(1), false},
+		"one of two, oracle":     {oracle, First(1), true},
+		"of one half of a joint": {Joint(oracle, Majority(First(3))), First(1), false},
+		"of both":                {Joint(oracle, Majority(First(3))), First(2), true},
+		"nobody made it":         {System{}, First(1), true},
+		"no voters":              {Majority(0), First(1), true},
+	} {
+		if got := c.system.MayLead(c.up); got != c.want {
+			t.Errorf("%s: MayLead = %t, want %t", name, got, c.want)
+		}
+	}
+}
+
 func TestHierarchicalRefuses(t *testing.T) {
 	for want, members := range map[string][]Member{
 		"in no group":      {{Server: 0, Group: "g", Weight: 1}, {Server: 1, Weight: 1}},

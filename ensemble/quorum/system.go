@@ -19,6 +19,8 @@ type part struct {
 	voters Set
 	// alone says that one voter is enough: an oracle said so.
 	alone bool
+	// oracle says that one voter may be enough: an oracle is asked.
+	oracle bool
 	// groups is empty where every vote is equal. Invariant: disjoint, and the
 	// weight of each is above zero.
 	groups []group
@@ -51,7 +53,7 @@ func Oracle(voters Set, goOn bool) (System, error) {
 	if voters.Len() != 2 {
 		return System{}, fmt.Errorf("an oracle goes with 2 voters, not %d (ZooKeeper ignores it otherwise)", voters.Len())
 	}
-	return System{parts: []part{{voters: voters, alone: goOn}}}, nil
+	return System{parts: []part{{voters: voters, alone: goOn, oracle: true}}}, nil
 }
 
 // Member is one server of a hierarchical system.
@@ -156,6 +158,18 @@ func (s System) Quorum(up Set) bool {
 		}
 	}
 	return len(s.parts) > 0
+}
+
+// MayLead reports whether a leader may go on leading with nobody but the servers of up.
+// It is Quorum, but for two voters with an oracle, whose word need not be known to have
+// let one go on alone, and for a system without voters, of which nothing is known.
+func (s System) MayLead(up Set) bool {
+	for i := range s.parts {
+		if p := &s.parts[i]; p.voters != 0 && !p.oracle && !p.quorum(up) {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *part) quorum(up Set) bool {
