@@ -125,12 +125,12 @@ func (ev *Evidence) running(targets []int) bool {
 	return slices.ContainsFunc(targets, func(i int) bool { return ev.Pods[i].Running })
 }
 
-// answering reports whether one of the targets was heard: what answers runs, whoever
+// answering reports whether a process of one of the targets was heard: it runs, whoever
 // leads it.
 func (ev *Evidence) answering(targets []int) bool {
 	return slices.ContainsFunc(targets, func(i int) bool {
 		a := ev.View.Members[i].Answer
-		return ev.View.Synced.Has(i) || a != nil && a.Heard
+		return ev.View.Synced.Has(i) || a != nil && a.Spoke()
 	})
 }
 

@@ -52,7 +52,8 @@ const (
 // Answer is what one member said, at one moment. Its zero value was not heard.
 type Answer struct {
 	Target Target
-	// Heard is whether the member said something whole that could be understood.
+	// Heard is whether the member said something whole that could be understood, or its
+	// pod's readiness speaks for it. See Spoke.
 	Heard bool
 	// Reason it was not heard, in words, or what it said about why it does not serve.
 	Reason string
@@ -94,6 +95,10 @@ type Answer struct {
 	// syncLimit. 0 where it is not told.
 	Settle time.Duration
 }
+
+// Spoke reports whether a process of the member was heard: what its pod's readiness tells
+// is no word of one.
+func (a *Answer) Spoke() bool { return a.Heard && a.Source != readiness }
 
 // Age of the answer at now.
 func (a *Answer) Age(now time.Time) time.Duration { return now.Sub(a.At) }

@@ -22,9 +22,12 @@ type Generic struct {
 
 var _ Prober = (*Generic)(nil)
 
+// readiness is the source of what was not asked of the member, but read of its pod.
+const readiness = "readiness"
+
 // Probe implements Prober.
 func (g *Generic) Probe(ctx context.Context, t Target) Answer {
-	a := Answer{Target: t, At: time.Now(), Source: "readiness"}
+	a := Answer{Target: t, At: time.Now(), Source: readiness}
 	switch {
 	case !t.IP.IsValid():
 		a.Reason = "its pod has no address yet"
