@@ -139,7 +139,7 @@ func (ev *Evidence) answering(targets []int) bool {
 // with the settle time.
 func (ev *Evidence) mayBeCounted(targets []int) bool {
 	v := &ev.View
-	others := v.Voters().Minus(v.Synced | ev.loss(targets) | ev.leaving()).Len()
+	others := v.Voters().Minus(v.Synced | ev.loss(targets) | ev.stopped()).Len()
 	return v.Beyond() > others || v.Beyond() > 0 && !v.Settled
 }
 
