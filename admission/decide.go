@@ -139,8 +139,14 @@ func (ev *Evidence) answering(targets []int) bool {
 // with the settle time.
 func (ev *Evidence) mayBeCounted(targets []int) bool {
 	v := &ev.View
-	others := v.Voters().Minus(v.Synced | ev.loss(targets) | ev.stopped()).Len()
-	return v.Beyond() > others || v.Beyond() > 0 && !v.Settled
+	return v.Beyond() > ev.others(targets) || v.Beyond() > 0 && !v.Settled
+}
+
+// others are how many voters the leader may count beyond those in sync, without the
+// targets.
+func (ev *Evidence) others(targets []int) int {
+	v := &ev.View
+	return v.Voters().Minus(v.Synced | ev.loss(targets) | ev.stopped()).Len()
 }
 
 // mayBeFollowing reports whether the leader needs one of the targets to lead at all, or

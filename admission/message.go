@@ -19,16 +19,8 @@ const BreakGlassGroup = "quorate:break-glass"
 func (ev *Evidence) refusal(j *judgement, targets []int, kept []v1alpha1.Grant, ask Ask, o Outcome) string {
 	subject := doing(ask.Reason) + " " + ev.names(targets)
 	causes, waitFor := ev.causes(targets, kept)
-	switch {
-	case !ask.Exact || ev.running(targets):
-	case ev.answering(targets):
-		causes = append(causes, ev.names(targets)+" answers although its pod does not run")
-	case ev.mayBeCounted(targets):
-		causes = append(causes, fmt.Sprintf("the leader counts %s more than were heard in sync, which may mean %s although its pod does not run",
-			count(ev.View.Beyond(), "follower"), ev.names(targets)))
-	case ev.mayBeFollowing(targets):
-		causes = append(causes, fmt.Sprintf("%s leads, which takes more voters than run by their pods' status, and may mean %s although its pod does not run",
-			ev.Pods[ev.View.Leader].Name, ev.names(targets)))
+	if ask.Exact && !ev.running(targets) {
+		causes = append(causes, ev.notDown(targets)...)
 	}
 	switch o {
 	case DenyLeaderLast:
@@ -45,6 +37,29 @@ func (ev *Evidence) refusal(j *judgement, targets []int, kept []v1alpha1.Grant, 
 		}
 		return s + ", although all are well; " + ev.wayOut(targets, j)
 	}
+}
+
+// notDown are why the targets are not known to be down, although their pods do not run.
+func (ev *Evidence) notDown(targets []int) (causes []string) {
+	for _, i := range targets {
+		if ev.answering([]int{i}) {
+			causes = append(causes, ev.Pods[i].Name+" answers although its pod does not run")
+		}
+	}
+	switch v := &ev.View; {
+	case len(causes) > 0:
+	case ev.mayBeCounted(targets):
+		cause := fmt.Sprintf("the leader counts %s more than were heard in sync, which may mean %s although its pod does not run",
+			count(v.Beyond(), "follower"), ev.names(targets))
+		if v.Beyond() <= ev.others(targets) {
+			cause += fmt.Sprintf(", until that has stood for %s", v.Patience())
+		}
+		causes = append(causes, cause)
+	case ev.mayBeFollowing(targets):
+		causes = append(causes, fmt.Sprintf("%s leads, which takes more voters than run by their pods' status, and may mean %s although its pod does not run",
+			ev.Pods[v.Leader].Name, ev.names(targets)))
+	}
+	return causes
 }
 
 // wayOut is for an ensemble that can't lose the targets even at its best.
