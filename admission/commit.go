@@ -16,6 +16,12 @@ import (
 // lastWrite is how much of the deadline must be left to begin a write.
 const lastWrite = 250 * time.Millisecond
 
+// timeToWrite reports whether enough of it is left.
+func timeToWrite(ctx context.Context) bool {
+	deadline, has := ctx.Deadline()
+	return ctx.Err() == nil && (!has || time.Until(deadline) >= lastWrite)
+}
+
 // arm takes the next step towards Armed where there is one. It reports whether an
 // Ensemble was written, so that it must be read again.
 func (g *Guard) arm(ctx context.Context, cases []matter) bool {
@@ -65,7 +71,7 @@ func (g *Guard) commit(ctx context.Context, r *Request, cases []matter) (d Decis
 // no: the grant, if there is one, ends by itself, and a retry is the same yes.
 func (g *Guard) write(ctx context.Context, m *matter) (d Decision, again, ok bool) {
 	d = Decision{Ensemble: m.d.Ensemble}
-	if deadline, has := ctx.Deadline(); ctx.Err() != nil || has && time.Until(deadline) < lastWrite {
+	if !timeToWrite(ctx) {
 		d.Outcome, d.Message = DenyUnsure, "the decision took too long to be acted on; retry"
 		return d, false, false
 	}

@@ -13,10 +13,11 @@
 //
 // A grant counts as gone from the moment it is written until the same server is
 // seen synced in a new process, until it is seen unused, or until the server left
-// the configuration (grants.go). It is dropped by the next yes, or by Release, which
-// the status controller calls while there are any. Ages run on each observer's own
-// monotonic clock (Memory) and start again at every change: a late observer only
-// lengthens.
+// the configuration (grants.go). Then it is dropped by the next request, whatever the
+// answer, or by Release, which the status controller calls while there are any. So a yes
+// costs one write, and a no none, but for one that drops grants. Ages run on each
+// observer's own monotonic clock (Memory) and start again at every change: a late
+// observer only lengthens.
 //
 // Evictions, deletions of pods and shrinking of StatefulSets are judged; deleting
 // the StatefulSet of a live ensemble is refused. Kubelets, the namespace

@@ -85,7 +85,8 @@ func New(c Config) (*Guard, error) {
 }
 
 // Judge answers one request, within the deadline and ctx. A yes about members is
-// written before it is returned, unless the request is a dry run.
+// written before it is returned, unless the request is a dry run. A no writes nothing, but
+// for dropping grants that have ended.
 func (g *Guard) Judge(ctx context.Context, r Request) Decision {
 	ctx, cancel := context.WithTimeout(ctx, g.deadline)
 	defer cancel()
@@ -314,7 +315,7 @@ func (g *Guard) settle(ctx context.Context, r *Request, cases []matter) (d Decis
 		}
 		switch {
 		case !m.d.Outcome.Allowed():
-			return m.d, false
+			return m.d, !r.DryRun && g.drop(ctx, m)
 		case m.d.Outcome == AllowGoing && r.PodUID == "" && r.Verb == Evict:
 			return m.d, true // it began to go between two reads, and the next one may be hit
 		}

@@ -8,14 +8,14 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
 // Release drops the grants of the Ensemble that have ended, and returns those that it
 // holds then. It is for whoever reads the status meanwhile: every decision drops them for
-// itself. One number alone rests on it: where neither the members nor spec.voters tell how
-// many voters there are, whoever was granted and is not back is taken for one of them.
+// itself, and a refusal does so in the status too (see drop).
 //
 // A grant ends here as it does for a yes: by a live read, a probe of every member, and
 // a write against what was read. Where somebody wrote meanwhile, nothing is dropped:
@@ -40,16 +40,42 @@ func (g *Guard) Release(ctx context.Context, key types.NamespacedName) (kept []v
 	if len(kept) == len(e.Status.Grants) {
 		return kept, nil
 	}
-	next := e.DeepCopy()
-	next.Status.Grants = kept
-	switch err := g.cluster.UpdateStatus(ctx, next); {
+	switch err := g.keep(ctx, e, kept); {
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		return e.Status.Grants, nil
 	case err != nil:
 		return nil, fmt.Errorf("release grants: %w", err)
 	}
-	g.memory.See(next, g.now())
 	return kept, nil
+}
+
+// drop writes the grants of a refusal without those that have ended. The view rests on
+// them: where neither the members nor spec.voters tell how many voters there are, whoever
+// was granted and is not back is taken for one. again is whether the request must be
+// judged anew; each time, there is a grant less.
+func (g *Guard) drop(ctx context.Context, m *matter) (again bool) {
+	e := m.ev.Ensemble
+	kept := Kept(m.ev, g.timing)
+	if len(kept) == len(e.Status.Grants) || !timeToWrite(ctx) {
+		return false
+	}
+	err := g.keep(ctx, e, kept)
+	if err == nil || apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return true
+	}
+	klog.FromContext(ctx).Error(err, "Could not drop the grants that have ended", "ensemble", klog.KObj(e))
+	return false
+}
+
+// keep writes these grants of the Ensemble, and none of the others.
+func (g *Guard) keep(ctx context.Context, e *v1alpha1.Ensemble, kept []v1alpha1.Grant) error {
+	next := e.DeepCopy()
+	next.Status.Grants = kept
+	if err := g.cluster.UpdateStatus(ctx, next); err != nil {
+		return err
+	}
+	g.memory.See(next, g.now())
+	return nil
 }
 
 // grantEvidence is what tells which grants of the Ensemble have ended: nothing is
