@@ -58,7 +58,9 @@ type builder struct {
 	refs  map[ref]struct{}
 	// expected are the voters' names that the StatefulSets will have, in order.
 	expected []string
-	crowded  bool
+	// unowned says that a StatefulSet of voters is gone: how many it meant is not known.
+	unowned bool
+	crowded bool
 }
 
 // build makes the ensemble of the entry anew.
@@ -67,9 +69,13 @@ func (m *model) build(e *entry) *Ensemble {
 	b.out = &Ensemble{Key: e.key, UID: e.object.UID, Object: e.object, needs: map[string]need{}}
 	b.out.Levels, b.out.Resolved = levels(e.object)
 	for name, p := range e.pods {
-		if !p.shape.Value().finished {
-			b.out.Members = append(b.out.Members, b.pod(name, p))
+		shape := p.shape.Value()
+		if shape.finished {
+			continue
 		}
+		member := b.pod(name, p)
+		b.out.Members = append(b.out.Members, member)
+		b.unowned = b.unowned || shape.owner != "" && b.space.sets[shape.owner] == nil && !member.Observer
 	}
 	b.sets()
 	slices.SortFunc(b.out.Members, func(x, y Member) int { return cmp.Compare(x.Name, y.Name) })
@@ -314,16 +320,19 @@ func (b *builder) judge() {
 		b.out.Judgements = append(b.out.Judgements, j)
 	}
 	if len(b.out.Judgements) == 0 {
-		b.out.Problem = "no StatefulSet of the members tells how many voters there are; set spec.voters"
+		b.out.Problem = "the members' StatefulSets do not tell how many voters there are; set spec.voters"
 	}
 }
 
 // declared is the target: every member counts, but those that only observe.
 func (b *builder) declared() electorate {
 	spec := &b.entry.object.Spec
-	e := electorate{name: Declared, voters: len(b.expected), oracle: spec.Quorum != nil && spec.Quorum.Oracle}
-	if spec.Voters != nil {
+	e := electorate{name: Declared, oracle: spec.Quorum != nil && spec.Quorum.Oracle}
+	switch {
+	case spec.Voters != nil:
 		e.voters = int(*spec.Voters)
+	case !b.unowned:
+		e.voters = len(b.expected)
 	}
 	stated := statedVotes(spec.Quorum)
 	there := map[string]bool{}

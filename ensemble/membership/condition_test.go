@@ -114,7 +114,7 @@ func TestPlacementSafe(t *testing.T) {
 		},
 		"not known": {
 			objects: objects(abc, ensembleOf("zk"), on("a1")),
-			want:    "Unknown/Unknown: no StatefulSet of the members tells how many voters there are; set spec.voters",
+			want:    "Unknown/Unknown: the members' StatefulSets do not tell how many voters there are; set spec.voters",
 		},
 		"not resolved": {
 			objects: objects(abc, ensembleOf("zk", protect()), setOf("zk", 3)),

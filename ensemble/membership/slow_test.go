@@ -142,6 +142,9 @@ func (m *slowModel) ensemble(e *v1alpha1.Ensemble) *Ensemble {
 
 func (m *slowModel) judge(e *v1alpha1.Ensemble, out *Ensemble, expected int) {
 	declared := Judgement{Name: Declared, Voters: expected}
+	if m.unowned(e) {
+		declared.Voters = 0
+	}
 	if e.Spec.Voters != nil {
 		declared.Voters = int(*e.Spec.Voters)
 	}
@@ -171,8 +174,19 @@ func (m *slowModel) judge(e *v1alpha1.Ensemble, out *Ensemble, expected int) {
 		}
 	}
 	if len(out.Judgements) == 0 {
-		out.Problem = "no StatefulSet of the members tells how many voters there are; set spec.voters"
+		out.Problem = "the members' StatefulSets do not tell how many voters there are; set spec.voters"
 	}
+}
+
+// unowned reports whether a StatefulSet that owns a voter is not there.
+func (m *slowModel) unowned(e *v1alpha1.Ensemble) bool {
+	for _, p := range m.pods {
+		there := slices.ContainsFunc(m.sets, func(s *appsv1.StatefulSet) bool { return s.Name == p.OwnerReferences[0].Name })
+		if !there && m.mine(e, p.Labels) && p.Status.Phase != corev1.PodFailed && !selects(e.Spec.Observers, p.Labels) {
+			return true
+		}
+	}
+	return false
 }
 
 // occupies are the domains of the pod p, or of the volume of a pod that is absent.

@@ -126,6 +126,11 @@ func TestWhoCountsAndWhere(t *testing.T) {
 				})),
 			"zk-0 [[a/r1] [r1]]\nzk-1 [[b/r1] [r1]]\ndeclared: 3 voters, counts zk-0 zk-1\n",
 		},
+		"a StatefulSet that is gone does not tell how many voters it meant": {
+			objects(zones("a"), setOf("kz", 2, func(s *appsv1.StatefulSet) { s.Spec.Template.Labels["app"] = "zk" }),
+				ensembleOf("zk"), podOf("zk-0", "a1")),
+			"zk-0 [[a1] [a]]\nproblem: the members' StatefulSets do not tell how many voters there are; set spec.voters\n",
+		},
 		"several StatefulSets are one ensemble": {
 			objects(zones("a"), ensembleOf("zk", func(e *v1alpha1.Ensemble) { e.Spec.Selector = labelled("both") }),
 				setOf("one", 2, both), setOf("two", 3, both), podOf("one-0", "a1", bothPod), podOf("two-0", "a2", bothPod)),
@@ -159,7 +164,7 @@ func TestWhoCountsAndWhere(t *testing.T) {
 		},
 		"nothing tells how many voters there are": {
 			objects(zones("a"), ensembleOf("zk"), podOf("zk-0", "a1")),
-			"zk-0 [[a1] [a]]\nproblem: no StatefulSet of the members tells how many voters there are; set spec.voters\n",
+			"zk-0 [[a1] [a]]\nproblem: the members' StatefulSets do not tell how many voters there are; set spec.voters\n",
 		},
 		"spec.voters tells": {
 			objects(zones("a"), ensembleOf("zk", func(e *v1alpha1.Ensemble) { v := int32(3); e.Spec.Voters = &v }), podOf("zk-0", "a1")),
