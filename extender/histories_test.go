@@ -145,10 +145,10 @@ func TestHistoriesCatch(t *testing.T) {
 	}{
 		"naive":          {func() decider { return naive{} }, "unsafe", 20, 5},
 		"refusing":       {func() decider { return refusing{} }, "stuck", 20, 5},
-		"declared alone": {func() decider { return declaredAlone{NewLedger(Timing{})} }, "unsafe", 40, 5},
+		"declared alone": {func() decider { return declaredAlone{NewLedger(Timing{})} }, "unsafe", 80, 5},
 		"spread":         {newSpread, "unsafe", 20, 5},
 		"trusting":       {func() decider { return trusting{NewLedger(Timing{})} }, "unsafe", 80, 5},
-		"familiar":       {func() decider { return familiar{NewLedger(Timing{})} }, "unsafe", 80, 1},
+		"familiar":       {func() decider { return familiar{NewLedger(Timing{})} }, "unsafe", 160, 1},
 		"never poking":   {func() decider { return neverPoking{NewLedger(Timing{})} }, "stuck", 80, 5},
 	} {
 		caught, runs := 0, uint64(0)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
 // event is one of those of the core API after which the scheduler tries again whom
@@ -23,6 +25,10 @@ func (h *history) nodes() {
 		h.comeBack()
 		return
 	}
+	if h.tell() && h.chance(25) {
+		h.register()
+		return
+	}
 	zone := string(rune('a' + h.choose(3)))
 	h.note("the nodes of zone %s are deleted", zone)
 	for _, n := range h.truth.nodeNames() {
@@ -37,6 +43,30 @@ func (h *history) nodes() {
 			h.collect(name)
 		}
 	}
+	h.event()
+	h.kill()
+	h.busy()
+}
+
+// tell reports whether pods tell all domains that they are in: no other label of a node
+// is on them.
+func (h *history) tell() bool {
+	return !slices.ContainsFunc(h.truth.levels, func(l v1alpha1.TopologyLevel) bool {
+		return l.TopologyKey != corev1.LabelHostname && l.TopologyKey != corev1.LabelTopologyZone
+	})
+}
+
+// register a node anew under a pod that runs on, bare at first: its zone's other nodes
+// bear their labels all the time.
+func (h *history) register() {
+	_, p := h.pick(func(p *worldPod) bool { return h.truth.nodes[p.node] != nil })
+	if p == nil {
+		return
+	}
+	h.note("node %s is registered anew, bare", p.node)
+	labels := h.truth.nodes[p.node]
+	h.away[p.node], h.truth.former[p.node], h.bare[p.node] = labels, labels, true
+	h.truth.nodes[p.node] = map[string]string{corev1.LabelHostname: p.node}
 	h.event()
 	h.kill()
 	h.busy()
