@@ -224,7 +224,7 @@ func TestAbandonedPlaceIsGivenUp(t *testing.T) {
 	})
 }
 
-// A candidate that gave up while its place was being made has none, however late it
+// P8: a candidate that gave up while its place was being made has none, however late it
 // turns out that it was made: in a session that goes on it would block the election.
 func TestPlaceOfUnknownOutcomeIsGivenUp(t *testing.T) {
 	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
