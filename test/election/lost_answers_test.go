@@ -32,6 +32,11 @@ func (a *arena) loseAnswerOfAcquire(t *testing.T, c *wrapped, now act) (token in
 			check(t, o.links.All(do))
 		}
 	}
+	// One that has no session yet gets none by slow links, and a bare elector's deadlines
+	// are too short for them: nobody would be left to acquire.
+	for _, o := range others {
+		await(t, "the place of "+o.name, func() bool { return len(a.places(t, o)) > 0 })
+	}
 	const delay = 300 * time.Millisecond
 	all(func(l *lab.Link) error { return l.Slow(delay) })
 	check(t, c.process.Kill())
