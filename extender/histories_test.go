@@ -58,7 +58,7 @@ func TestHistories(t *testing.T) {
 		runs *= 20
 	}
 	for seed := range runs {
-		h := &history{choose: rand.New(rand.NewPCG(seed, 0)).IntN, decider: newLedger}
+		h := &history{choose: rand.New(rand.NewPCG(seed, 0)).IntN, decider: newLedger, registers: seed%2 == 1}
 		if err := h.play(); err != nil {
 			t.Fatalf("seed %d: %v\n%s", seed, err, strings.Join(h.log, "\n"))
 		}
@@ -145,10 +145,10 @@ func TestHistoriesCatch(t *testing.T) {
 	}{
 		"naive":          {func() decider { return naive{} }, "unsafe", 20, 5},
 		"refusing":       {func() decider { return refusing{} }, "stuck", 20, 5},
-		"declared alone": {func() decider { return declaredAlone{NewLedger(Timing{})} }, "unsafe", 80, 5},
+		"declared alone": {func() decider { return declaredAlone{NewLedger(Timing{})} }, "unsafe", 40, 5},
 		"spread":         {newSpread, "unsafe", 20, 5},
 		"trusting":       {func() decider { return trusting{NewLedger(Timing{})} }, "unsafe", 80, 5},
-		"familiar":       {func() decider { return familiar{NewLedger(Timing{})} }, "unsafe", 160, 1},
+		"familiar":       {func() decider { return familiar{NewLedger(Timing{})} }, "unsafe", 80, 1},
 		"never poking":   {func() decider { return neverPoking{NewLedger(Timing{})} }, "stuck", 80, 5},
 	} {
 		caught, runs := 0, uint64(0)

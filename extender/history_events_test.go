@@ -25,7 +25,7 @@ func (h *history) nodes() {
 		h.comeBack()
 		return
 	}
-	if h.tell() && h.chance(25) {
+	if h.registers && h.tell() && h.chance(25) {
 		h.register()
 		return
 	}

@@ -24,6 +24,8 @@ type decider interface {
 type history struct {
 	choose  func(n int) int
 	decider func() decider
+	// registers says that nodes are also registered anew under what runs on them.
+	registers bool
 
 	truth *world
 	now   time.Time
