@@ -21,6 +21,16 @@ func overwrites(s *stage) {
 	}
 }
 
+// backUnnoticed is zk-1, which was down and follows again: its kubelet did not say so yet,
+// and the guard does not hear it.
+func (s *stage) backUnnoticed(ctx context.Context) {
+	s.mu.Lock()
+	s.tardy, s.muffled[1] = time.Minute, true
+	s.crash(1)
+	s.mu.Unlock()
+	s.until(ctx, func() bool { return s.pods["zk-1"].proc.synced })
+}
+
 var holes = map[string]hole{
 	"a grant counts as gone": {
 		why: "Two replicas say yes one after the other, before either pod goes.",
@@ -265,11 +275,7 @@ var holes = map[string]hole{
 	"a kubelet is late": {
 		why: "A member that was down is back, by the leader's count; its kubelet did not say so yet, and the guard does not hear it.",
 		tell: func(ctx context.Context, s *stage) {
-			s.mu.Lock()
-			s.tardy, s.muffled[1] = time.Minute, true
-			s.crash(1)
-			s.mu.Unlock()
-			s.until(ctx, func() bool { return s.pods["zk-1"].proc.synced })
+			s.backUnnoticed(ctx)
 			s.mu.Lock()
 			s.muffled[2] = true
 			s.deafen(2)
@@ -288,11 +294,7 @@ var holes = map[string]hole{
 					without(v, pods)
 				}
 			}
-			s.mu.Lock()
-			s.tardy, s.muffled[1] = time.Minute, true
-			s.crash(1)
-			s.mu.Unlock()
-			s.until(ctx, func() bool { return s.pods["zk-1"].proc.synced })
+			s.backUnnoticed(ctx)
 			s.mu.Lock()
 			s.crash(2)
 			version := s.pods["zk-1"].version()
