@@ -177,6 +177,20 @@ func TestLossOfTheAPIServerEndsTheWorkInTime(t *testing.T) {
 	}
 }
 
+// leaderByBoth is a lock that is held beside its Lease.
+func leaderByBoth(t *testing.T, tree *zookeepertest.Tree) (*leaderelection.Lock, resourcelock.Interface) {
+	t.Helper()
+	l := lockOf(t, join(t, tree, newHistory(), "a"))
+	lock := leaderelection.NewBridge(l, leases())
+	if _, _, err := lock.Get(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Create(t.Context(), recordOf(l)); err != nil {
+		t.Fatal(err)
+	}
+	return l, lock
+}
+
 // An elector that stops gives back what it holds, unless it has stopped because the Lease
 // could not be renewed: its work goes on then, and the term was lost.
 func TestStopWithoutARenewalIsNoRelease(t *testing.T) {
@@ -192,14 +206,7 @@ func TestStopWithoutARenewalIsNoRelease(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
-				l := lockOf(t, join(t, tree, newHistory(), "a"))
-				lock := leaderelection.NewBridge(l, leases())
-				if _, _, err := lock.Get(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				if err := lock.Create(t.Context(), recordOf(l)); err != nil {
-					t.Fatal(err)
-				}
+				l, lock := leaderByBoth(t, tree)
 				term := l.Term()
 				for range c.renewals {
 					pass(c.idle)
@@ -354,14 +361,7 @@ func TestTombstoneIsLeftBesideALeader(t *testing.T) {
 // An elector that has stopped, maybe for the Lease alone, does not keep the lock.
 func TestStoppedElectorHoldsNoLock(t *testing.T) {
 	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
-		l := lockOf(t, join(t, tree, newHistory(), "a"))
-		lock := leaderelection.NewBridge(l, leases())
-		if _, _, err := lock.Get(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := lock.Create(t.Context(), recordOf(l)); err != nil {
-			t.Fatal(err)
-		}
+		_, lock := leaderByBoth(t, tree)
 		lock.RecordEvent("stopped leading")
 		await(t, stopTime+time.Second, "no owner", func() bool { return len(nodes(tree, "owner")) == 0 })
 	})
