@@ -58,7 +58,7 @@ func TestHistories(t *testing.T) {
 		runs *= 20
 	}
 	for seed := range runs {
-		h := &history{choose: rand.New(rand.NewPCG(seed, 0)).IntN, decider: newLedger, registers: seed%2 == 1}
+		h := seeded(seed)
 		if err := h.play(); err != nil {
 			t.Fatalf("seed %d: %v\n%s", seed, err, strings.Join(h.log, "\n"))
 		}
@@ -72,7 +72,7 @@ func TestHistoriesRepeat(t *testing.T) {
 	for seed := range uint64(5) {
 		var logs [2][]string
 		for i := range logs {
-			h := &history{choose: rand.New(rand.NewPCG(seed, 0)).IntN, decider: newLedger}
+			h := seeded(seed)
 			if err := h.play(); err != nil {
 				t.Fatalf("seed %d: %v\n%s", seed, err, strings.Join(h.log, "\n"))
 			}
@@ -82,6 +82,11 @@ func TestHistoriesRepeat(t *testing.T) {
 			t.Fatalf("seed %d plays two histories (-first +second):\n%s", seed, diff)
 		}
 	}
+}
+
+// seeded is the history of a seed. In every other one, nodes are registered anew.
+func seeded(seed uint64) *history {
+	return &history{choose: rand.New(rand.NewPCG(seed, 0)).IntN, decider: newLedger, registers: seed%2 == 1}
 }
 
 func newLedger() decider { return NewLedger(Timing{}) }
