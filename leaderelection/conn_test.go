@@ -22,7 +22,7 @@ type oneByOne struct {
 
 func (c oneByOne) wait() {
 	c.turn <- struct{}{}
-	pass(40 * time.Millisecond)
+	pass(20 * time.Millisecond)
 	<-c.turn
 }
 
@@ -49,7 +49,7 @@ func (c oneByOne) Multi(ctx context.Context, ops ...zookeeper.Op) ([]zookeeper.R
 // A session is proven in time however much its locks ask at once: none of those that
 // are won is lost, and none waits for ever.
 func TestProofsDoNotWaitBehindOtherCalls(t *testing.T) {
-	const locks = 750 // a call of each takes as long as the session lasts
+	const locks = 1500 // a call of each takes as long as the session lasts
 	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
 		s := dial(t, func() leaderelection.Conn { return oneByOne{tree.Open(), make(chan struct{}, 1)} })
 		var all errgroup.Group
