@@ -76,18 +76,23 @@ func (l *Lock) tryAcquire(ctx context.Context, r resourcelock.LeaderElectionReco
 	}
 }
 
-// awaitFresh waits until the session is proven well enough to lead for a while.
+// awaitFresh waits until the session is proven well enough to lead for a while: for a
+// session timeout, lest nobody hears of proofs that take too long ever to do.
 func (l *Lock) awaitFresh(ctx context.Context, li *life) error {
-	enough := li.budgetFor(l.reserve).fresh()
+	b := li.budgetFor(l.reserve)
+	patience := time.NewTimer(b.timeout)
+	defer patience.Stop()
 	for {
 		deadline, proven := li.deadline()
-		if time.Until(deadline)-l.reserve >= enough {
+		if time.Until(deadline)-l.reserve >= b.fresh() {
 			return nil
 		}
 		select {
 		case <-proven:
 		case <-li.Ended():
 			return ErrSessionEnded
+		case <-patience.C:
+			return li.tooSlow(b)
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", ErrPastDeadline, context.Cause(ctx))
 		}

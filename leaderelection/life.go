@@ -33,6 +33,7 @@ type life struct {
 	mu     sync.Mutex // guards below
 	ledger ledger
 	newest time.Time     // sending time of the newest proof
+	took   time.Duration // until it was answered
 	proven chan struct{} // closed when deadline next moves
 	terms  map[*Term]struct{}
 	claims map[string]struct{} // of terms and attempts under way: all that is ours

@@ -460,6 +460,30 @@ func TestSettingsAreCheckedAtAReconnect(t *testing.T) {
 	})
 }
 
+// Where proofs take so long that none leaves an elector its time, nobody waits in silence:
+// the acquire fails, and names what there is and what it takes.
+func TestAcquireTooSlowToProveSaysWhy(t *testing.T) {
+	bubble(t, func(t *testing.T, tree *zookeepertest.Tree) {
+		p := join(t, tree, newHistory(), "a")
+		l := lockOf(t, p)
+		p.client().Slow(7 * time.Second)
+		pass(timeout)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*timeout)
+		defer cancel()
+		err := tryAcquire(ctx, l)
+		if !errors.Is(err, leaderelection.ErrPastDeadline) {
+			t.Fatalf("acquire by proofs that take 7s: %v, want %v", err, leaderelection.ErrPastDeadline)
+		}
+		want := "the answer to the newest proof took 7s, and of a session timeout of 30s the elector takes 14s to stop"
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got %q, want in it %q", err, want)
+		}
+		p.client().Slow(0)
+		pass(timeout)
+		acquire(t, l)
+	})
+}
+
 // One write per session and interval serves all locks of the process.
 func TestLocksCostNoWrites(t *testing.T) {
 	perMinute := func(t *testing.T, locks int) int {

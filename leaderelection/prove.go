@@ -3,6 +3,7 @@ package leaderelection
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/quorate/quorate/leaderelection/zookeeper"
@@ -71,7 +72,7 @@ func (li *life) noteProof(sent time.Time, conn uint64) {
 	defer li.mu.Unlock()
 	li.renegotiate()
 	li.ledger.prove(sent)
-	li.newest = sent
+	li.newest, li.took = sent, time.Since(sent)
 	deadline := li.ledger.deadline()
 	for t := range li.terms {
 		t.extend(deadline, conn)
@@ -125,4 +126,12 @@ func (li *life) age() time.Duration {
 	li.mu.Lock()
 	defer li.mu.Unlock()
 	return time.Since(li.newest)
+}
+
+// tooSlow says why a session whose proofs are answered has nobody lead.
+func (li *life) tooSlow(b budget) error {
+	li.mu.Lock()
+	defer li.mu.Unlock()
+	return fmt.Errorf("%w: for %v no proof of the session has left the %v that an acquire needs: the answer to the newest proof took %v, and of a session timeout of %v the elector takes %v to stop: lengthen the session timeout, or shorten the elector's durations",
+		ErrPastDeadline, b.timeout, b.fresh(), li.took.Round(time.Millisecond), b.timeout, b.reserve)
 }

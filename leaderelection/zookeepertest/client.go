@@ -40,6 +40,7 @@ type Client struct {
 	conns   uint64
 	cut     bool
 	hung    bool
+	latency time.Duration
 	stale   map[string]node // what a server shows that is cut off from its peers
 	moved   chan struct{}   // closed when one of those changes
 	watches map[string]chan struct{}
@@ -156,6 +157,9 @@ func (c *Client) Heal() {
 	})
 }
 
+// Slow lets every call to come take so long on its way.
+func (c *Client) Slow(latency time.Duration) { c.set(func() { c.latency = latency }) }
+
 // Inject decides about the fault of every call to come; ops are those of a write,
 // and nil for a read.
 func (c *Client) Inject(f func(ops []zookeeper.Op) Fault) {
@@ -247,11 +251,14 @@ func (c *Client) call(ctx context.Context, ops []zookeeper.Op, apply func(nodes 
 		return context.Cause(ctx)
 	}
 	c.mu.Lock()
-	fault := None
+	fault, latency := None, c.latency
 	if c.inject != nil {
 		fault = c.inject(ops)
 	}
 	c.mu.Unlock()
+	if err := c.travel(ctx, latency); err != nil {
+		return err
+	}
 	switch fault {
 	case LostBefore:
 		c.newConnection()
@@ -284,6 +291,20 @@ func (c *Client) call(ctx context.Context, ops []zookeeper.Op, apply func(nodes 
 		return c.hang(ctx)
 	default:
 		return err
+	}
+}
+
+func (c *Client) travel(ctx context.Context, latency time.Duration) error {
+	if latency == 0 {
+		return nil
+	}
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), latency)
+	defer cancel()
+	select {
+	case <-late.Done():
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", zookeeper.ErrUnsure, context.Cause(ctx))
 	}
 }
 
