@@ -13,7 +13,7 @@ import (
 func answersOfAcquireLost(t *testing.T, a *arena, c *wrapped, now act) func() {
 	token, lost := a.loseAnswerOfAcquire(t, c, now)
 	for !lost {
-		a.start(t, c)
+		a.heal(t)
 		c, now = a.leader(t)
 		token, lost = a.loseAnswerOfAcquire(t, c, now)
 	}
@@ -23,7 +23,8 @@ func answersOfAcquireLost(t *testing.T, a *arena, c *wrapped, now act) func() {
 }
 
 // loseAnswerOfAcquire kills the leader, and cuts the others off as soon as one of them
-// owns the lock. Lost is whether that one has not heard of it.
+// owns the lock. Lost is whether that one has not heard of it, and false if the leader
+// was another before all this.
 func (a *arena) loseAnswerOfAcquire(t *testing.T, c *wrapped, now act) (token int64, lost bool) {
 	t.Helper()
 	others := a.others(c)
@@ -34,8 +35,14 @@ func (a *arena) loseAnswerOfAcquire(t *testing.T, c *wrapped, now act) (token in
 	}
 	// One that has no session yet gets none by slow links, and a bare elector's deadlines
 	// are too short for them: nobody would be left to acquire.
-	for _, o := range others {
-		await(t, "the place of "+o.name, func() bool { return len(a.places(t, o)) > 0 })
+	moved := false
+	await(t, "places of those who stand by", func() bool {
+		_, owner, err := a.direct.Exists(record + "/owner")
+		moved = err == nil && owner.Czxid != now.Token
+		return moved || !slices.ContainsFunc(others, func(o *wrapped) bool { return len(a.places(t, o)) == 0 })
+	})
+	if moved {
+		return 0, false
 	}
 	const delay = 300 * time.Millisecond
 	all(func(l *lab.Link) error { return l.Slow(delay) })
