@@ -54,7 +54,7 @@ func (a *arena) loseData(t *testing.T, runs int, after time.Duration) {
 		}
 		a.heal(t)
 		a.direct = dial(t, a.ensemble.Connect()) // the old one has seen too much to be let in
-		reborn := func(x act) bool { return x.Checked > killed && x.Token != last.Token }
+		reborn := func(x act) bool { return x.Checked > killed && x.Visit != last.Visit }
 		a.awaitAct(t, "a leader in the new life", reborn)
 		for _, x := range a.resource.history(start) {
 			if reborn(x) {

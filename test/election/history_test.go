@@ -19,6 +19,9 @@ type act struct {
 	Checked int64
 	// At is when the resource saw the act.
 	At int64
+	// Visit is the leader's connection to the resource, another in each term: tokens begin
+	// anew in an ensemble whose data is lost, and may be those that were.
+	Visit int
 }
 
 func monotonic() int64 {

@@ -35,15 +35,16 @@ func (r *resource) accept() {
 		}
 		r.mu.Lock()
 		r.open = append(r.open, conn)
+		visit := len(r.open)
 		r.mu.Unlock()
-		r.serving.Go(func() { r.serve(conn) })
+		r.serving.Go(func() { r.serve(conn, visit) })
 	}
 }
 
-func (r *resource) serve(conn net.Conn) {
+func (r *resource) serve(conn net.Conn, visit int) {
 	defer conn.Close()
 	for lines := bufio.NewScanner(conn); lines.Scan(); {
-		var a act
+		a := act{Visit: visit}
 		if _, err := fmt.Sscan(lines.Text(), &a.Token, &a.Checked); err != nil {
 			return
 		}
