@@ -162,14 +162,9 @@ func (a *arena) awaitAct(t *testing.T, what string, is func(act) bool) act {
 	t.Helper()
 	var found act
 	seen := 0
-	await(t, what, func() bool {
-		history := a.resource.history(seen)
-		seen += len(history)
-		i := slices.IndexFunc(history, is)
-		if i >= 0 {
-			found = history[i]
-		}
-		return i >= 0
+	await(t, what, func() (ok bool) {
+		found, ok, seen = a.resource.find(seen, is)
+		return ok
 	})
 	return found
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -67,6 +68,16 @@ func (r *resource) history(n int) []act {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]act(nil), r.acts[n:]...)
+}
+
+// find the first act from the nth on that is as asked for, or tell from where to look on.
+func (r *resource) find(n int, is func(act) bool) (found act, ok bool, next int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i := slices.IndexFunc(r.acts[n:], is); i >= 0 {
+		return r.acts[n+i], true, n + i
+	}
+	return act{}, false, len(r.acts)
 }
 
 func (r *resource) length() int {
