@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -115,6 +116,27 @@ func (w *world) Pods(ctx context.Context, _ string, selector labels.Selector) (p
 		return nil
 	})
 	return pods, err
+}
+
+// hits reports whether the API server takes the pod for the one that the request is bound
+// to. Where a budget lets a pod go that is not ready, an eviction is not held to a version.
+func (w *world) hits(r *Request, p *modelPod) bool {
+	free := r.Verb == Evict && w.budgeted
+	return (r.PodUID == "" || p.uid == r.PodUID) && (free || r.PodVersion == "" || p.version() == r.PodVersion)
+}
+
+// Budgets implements Cluster.
+func (w *world) Budgets(ctx context.Context, _ string) (budgets []policyv1.PodDisruptionBudget, err error) {
+	err = w.read(ctx, func() error {
+		if w.budgeted {
+			budgets = []policyv1.PodDisruptionBudget{{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "data", Name: "zk"},
+				Spec:       policyv1.PodDisruptionBudgetSpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "zookeeper"}}},
+			}}
+		}
+		return nil
+	})
+	return budgets, err
 }
 
 // StatefulSet implements Cluster.

@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,6 +26,8 @@ type Cluster interface {
 	Pods(ctx context.Context, namespace string, selector labels.Selector) ([]corev1.Pod, error)
 	// StatefulSet by name.
 	StatefulSet(ctx context.Context, key types.NamespacedName) (*appsv1.StatefulSet, error)
+	// Budgets are the PodDisruptionBudgets of the namespace.
+	Budgets(ctx context.Context, namespace string) ([]policyv1.PodDisruptionBudget, error)
 	// Ensembles of the namespace.
 	Ensembles(ctx context.Context, namespace string) ([]v1alpha1.Ensemble, error)
 	// UpdateStatus writes the status if the object is still that of its
@@ -63,6 +66,15 @@ func (l Live) StatefulSet(ctx context.Context, key types.NamespacedName) (*appsv
 		return nil, fmt.Errorf("get statefulset: %w", err)
 	}
 	return &s, nil
+}
+
+// Budgets implements Cluster.
+func (l Live) Budgets(ctx context.Context, namespace string) ([]policyv1.PodDisruptionBudget, error) {
+	var list policyv1.PodDisruptionBudgetList
+	if err := l.Reader.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("list poddisruptionbudgets: %w", err)
+	}
+	return list.Items, nil
 }
 
 // Ensembles implements Cluster.

@@ -77,6 +77,9 @@ type Ask struct {
 	// Exact is whether the request can take the targets only as they are in Pods: one
 	// that comes back to life is not hit.
 	Exact bool
+	// Budget is the PodDisruptionBudget for whose sake it can't, though it is bound to
+	// the version of its pod.
+	Budget string
 	// Waiting are other members that somebody wants to evict, for the hint that the
 	// leader goes last; empty once the leader was held back long enough.
 	Waiting []string

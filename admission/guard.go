@@ -140,8 +140,13 @@ func (g *Guard) subject(ctx context.Context, r *Request) (pod *corev1.Pod, d Dec
 	switch r.Verb {
 	case Evict, DeletePod:
 		pod, err := g.cluster.Pod(ctx, key)
-		d, done := alive(r, pod, err)
-		return pod, d, done
+		if d, done := alive(r, pod, err); done {
+			return nil, d, true
+		}
+		if r.Budget, err = g.budgeted(ctx, r, pod); err != nil {
+			return nil, unread(err), true
+		}
+		return pod, Decision{}, false
 	case Shrink, DeleteStatefulSet:
 		if r.Range.Owner != "" {
 			return nil, Decision{}, false
@@ -304,7 +309,7 @@ func (g *Guard) settle(ctx context.Context, r *Request, cases []matter) (d Decis
 		if slices.ContainsFunc(m.targets, func(i int) bool { return r.outdated(m.ev.Pods[i].Version) }) {
 			return changed(r), false
 		}
-		ask := Ask{Targets: m.targets, Reason: r.reason(), RequestUID: r.UID, User: r.User, Exact: r.exact(m.ev.Pods, m.targets)}
+		ask := Ask{Targets: m.targets, Reason: r.reason(), RequestUID: r.UID, User: r.User, Exact: r.exact(m.ev.Pods, m.targets), Budget: r.Budget}
 		if r.Verb == Evict {
 			ask.Waiting = g.hints.waiting(m, g.now())
 		}

@@ -123,7 +123,7 @@ func (h *history) evict(ctx context.Context, name string, force bool) {
 	h.wait(ctx, stalled)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if p = h.pods[name]; p != nil && (req.PodUID == "" || p.uid == req.PodUID) && (req.PodVersion == "" || p.version() == req.PodVersion) {
+	if p = h.pods[name]; p != nil && h.hits(&req, p) {
 		h.yes++
 		h.remove(p, began, force, d)
 	}
@@ -220,7 +220,7 @@ func run(t *testing.T, seed uint64) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, seed, 3+2*int(seed%3), int(seed/3%2)*int(seed%3&1))
 		h := &history{world: w, byName: seed%4 == 3, stall: 34 * time.Second}
-		w.sticky = seed%5 == 4
+		w.sticky, w.budgeted = seed%5 == 4, seed%3 == 2
 		if seed%7 == 6 {
 			w.makeEnsemble("zk-two")
 		}

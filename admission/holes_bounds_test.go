@@ -106,6 +106,20 @@ var bounds = map[string]hole{
 		},
 		without: func(s *stage) { s.mutant.exact = true },
 	},
+	"for a budget's sake a version is not heeded": {
+		why: "An eviction that is bound to a pod which is down stalls until the member is back, and the API server evicts it all the same.",
+		tell: func(ctx context.Context, s *stage) {
+			s.mu.Lock()
+			s.budgeted = true
+			s.crash(0)
+			s.crash(1)
+			s.mu.Unlock()
+			stalled := s.asked(ctx, 0, 0, s.asIs(0))
+			s.until(ctx, func() bool { return s.pods["zk-0"].proc.synced })
+			s.lands(stalled, false)
+		},
+		without: func(s *stage) { s.mutant.budgets = true },
+	},
 	"one pod claims the server": {
 		why: "A pod made by hand answers for the server that was let go, by the process that was to end.",
 		tell: func(ctx context.Context, s *stage) {

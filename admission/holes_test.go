@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -54,6 +55,7 @@ type mutant struct {
 	timing    Timing
 	deadline  time.Duration // the guard's own; 0: the default
 	only      string        // the one Ensemble that is shown, if any
+	budgets   bool          // there are none to be seen
 	hides     bool          // a pod without its labels is not found by its name
 	lost      bool          // the next write gets lost, and its answer too
 	trusts    bool          // a write without an answer is taken for done
@@ -72,6 +74,14 @@ func (m *mutant) Ensembles(ctx context.Context, namespace string) ([]v1alpha1.En
 		if m.ensembles != nil {
 			m.ensembles(&list[i])
 		}
+	}
+	return list, err
+}
+
+func (m *mutant) Budgets(ctx context.Context, namespace string) ([]policyv1.PodDisruptionBudget, error) {
+	list, err := m.world.Budgets(ctx, namespace)
+	if m.budgets {
+		list = nil
 	}
 	return list, err
 }
@@ -233,10 +243,7 @@ func (s *stage) lands(p promise, force bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	pod := s.pods[p.Name]
-	if !p.d.Outcome.Allowed() || p.DryRun || pod == nil {
-		return
-	}
-	if p.PodUID != "" && p.PodUID != pod.uid || p.PodVersion != "" && p.PodVersion != pod.version() {
+	if !p.d.Outcome.Allowed() || p.DryRun || pod == nil || !s.hits(&p.Request, pod) {
 		return
 	}
 	s.remove(pod, p.began, force, p.d)
@@ -268,6 +275,14 @@ func (s *stage) passUpTo(ctx context.Context, most time.Duration) {
 	d := s.upto(most)
 	s.mu.Unlock()
 	s.wait(ctx, d)
+}
+
+// asIs binds the request to the pod as it is now.
+func (s *stage) asIs(server int) func(*Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	version := s.pods[podName(server)].version()
+	return func(r *Request) { r.PodVersion = version }
 }
 
 func bySomeName(r *Request) { r.PodUID = "" }

@@ -19,8 +19,14 @@ const BreakGlassGroup = "quorate:break-glass"
 func (ev *Evidence) refusal(j *judgement, targets []int, kept []v1alpha1.Grant, ask Ask, o Outcome) string {
 	subject := doing(ask.Reason) + " " + ev.names(targets)
 	causes, waitFor := ev.causes(targets, kept)
-	if ask.Exact && !ev.running(targets) {
+	switch {
+	case ev.running(targets):
+	case ask.Exact:
 		causes = append(causes, ev.notDown(targets)...)
+	case ask.Budget != "":
+		causes = append(causes, fmt.Sprintf(
+			"for PodDisruptionBudget %s the API server would evict %s even if it runs again by then (delete the pod instead: that hits it only as it is)",
+			ask.Budget, ev.names(targets)))
 	}
 	switch o {
 	case DenyLeaderLast:

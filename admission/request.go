@@ -1,6 +1,8 @@
 package admission
 
 import (
+	"slices"
+
 	"k8s.io/apimachinery/pkg/types"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,6 +37,9 @@ type Request struct {
 	// PodVersion of the pod that the request is bound to: once the pod changed, it
 	// hits nothing. Empty: any.
 	PodVersion string
+	// Budget is the PodDisruptionBudget for whose sake the API server does not heed
+	// PodVersion; empty: it does.
+	Budget string
 	// DryRun in either form: nothing will happen, so nothing is written.
 	DryRun bool
 	User   string
@@ -80,12 +85,9 @@ func (r *Request) reason() string {
 // exact reports whether the request can take the targets only as they are: what a
 // Shrink leads to is judged again, pod by pod.
 func (r *Request) exact(pods []Pod, targets []int) bool {
-	for _, i := range targets {
-		if r.Verb != Shrink && (r.PodVersion == "" || r.PodVersion != pods[i].Version) {
-			return false
-		}
-	}
-	return true
+	return r.Verb == Shrink || !slices.ContainsFunc(targets, func(i int) bool {
+		return r.Budget != "" || r.PodVersion == "" || r.PodVersion != pods[i].Version
+	})
 }
 
 // outdated reports whether an eviction is bound to another version of its pod: the API

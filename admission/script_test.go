@@ -151,6 +151,9 @@ func readAsk(t *testing.T, td *datadriven.TestData, ev *Evidence) Ask {
 		case "exactly":
 			ask.Exact = true
 			continue
+		case "budget":
+			ask.Budget = arg.Vals[0]
+			continue
 		}
 		ask.Targets = append(ask.Targets, slices.IndexFunc(ev.Pods, func(p Pod) bool { return p.Name == arg.Key }))
 	}

@@ -41,6 +41,7 @@ type world struct {
 	muffled   map[int]bool   // servers that the guard cannot hear
 	tardy     time.Duration  // how late kubelets report at the least
 	sticky    bool           // a new pod gets the address of the old one
+	budgeted  bool           // the pods have a PodDisruptionBudget
 	afterRead func()         // runs once, after the next read of one pod
 	afterLook func()         // runs once, after the next look at the members
 	closed    chan struct{}
