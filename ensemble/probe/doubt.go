@@ -67,14 +67,18 @@ type Agreement struct {
 	since, latest time.Time
 }
 
+// rare are looks that are so many times a Patience apart: too much may have happened in
+// between.
+const rare = 4
+
 // See takes in a view, and settles it if they have agreed for its Patience. A view
-// without agreement, or of another one, begins anew: a late observer only doubts for
-// longer. Views may come in another order than they were asked for in: of two, the later
+// without agreement, of another one, or long after the one before, begins anew: a late
+// observer only doubts for longer. Views may come in another order than they were asked for in: of two, the later
 // one holds. Not excluded: another server that joins between the same two looks as one
 // of the followers is lost, as the number stays.
 func (a *Agreement) See(v *View) {
 	on := v.agreement()
-	if on == "" || on != a.on {
+	if on == "" || on != a.on || v.At.Sub(a.latest) > rare*v.Patience() {
 		a.on, a.since = on, later(a.latest, v.answered())
 	}
 	a.latest = later(a.latest, v.At)

@@ -51,6 +51,8 @@ func TestAgreement(t *testing.T) {
 		"the older look comes last":     {[]View{well(after), well(0)}, false},
 		"another older one comes last":  {[]View{look(after, 7, 1, "leads", "-", "follows"), well(1), well(after + 2)}, false},
 		"the first look took long":      {[]View{slow, well(after + 1)}, false},
+		"nobody looked for long":        {[]View{well(0), well(4*(after-1) + 1)}, false},
+		"somebody did in between":       {[]View{well(0), well(4 * (after - 1)), well(8 * (after - 1))}, true},
 		"and was over for long enough":  {[]View{slow, well(after + took)}, true},
 	} {
 		t.Run(name, func(t *testing.T) {

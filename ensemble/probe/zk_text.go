@@ -136,6 +136,10 @@ func (s *said) monitored(value func(string) (string, bool)) error {
 		c.SyncedFollowers = max(0, c.SyncedFollowers-n)
 	}
 	s.count = &c
+	if bad == nil && c.SyncedFollowers < 0 {
+		// All versions tell it: this answer was cut short.
+		bad = fmt.Errorf("a leader without synced_followers: %w", errGarbage)
+	}
 	return bad
 }
 

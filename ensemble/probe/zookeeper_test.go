@@ -207,7 +207,7 @@ func TestZooKeeperGrantsNoSession(t *testing.T) {
 		known  bool
 	}{
 		"silent":                    {&zkServer{words: words, commands: admin}, silent, false},
-		"silent, but for mntr":      {&zkServer{words: map[string]string{"srvr": "", "mntr": "zk_server_state\tleader\nzk_peer_state\tleading - broadcast\n"}}, silent, false},
+		"silent, but for mntr":      {&zkServer{words: map[string]string{"srvr": "", "mntr": "zk_server_state\tleader\nzk_peer_state\tleading - broadcast\nzk_synced_followers\t0\n"}}, silent, false},
 		"silent, but for srvr":      {&zkServer{words: words}, silent, false},
 		"silent, no word listed":    {&zkServer{commands: admin}, silent, false},
 		"breaks off":                {&zkServer{words: words, commands: admin}, func(net.Conn, func()) {}, false},
