@@ -93,7 +93,7 @@ func (j *judgement) outcome(ev *Evidence, targets []int, ask Ask) Outcome {
 		return AllowSafe
 	case ask.Exact && ev.allDown(targets):
 		return AllowDown
-	case ev.quorumLost() && ev.Ensemble.Spec.Disruption.WhenQuorumIsLost == v1alpha1.AllowAll:
+	case ev.quorumLost() && ev.allowsAll() && ev.Ages.Lost >= lostFor:
 		return AllowQuorumLost
 	case j.verdict == quorum.Unsafe:
 		return DenyUnsafe
@@ -157,8 +157,15 @@ func (ev *Evidence) mayBeFollowing(targets []int) bool {
 	return v.Live && v.Leader >= 0 && !v.System.MayLead(v.Voters().Minus(ev.loss(targets)|ev.stopped()))
 }
 
-// quorumLost reports whether no quorum serves, however the unseen members are. An
-// election looks like it too.
+// lostFor is how long no quorum must have been seen to serve before it counts as lost: an
+// election looks like it too, also one that a yes of ours is about to bring.
+const lostFor = time.Minute
+
+func (ev *Evidence) allowsAll() bool {
+	return ev.Ensemble.Spec.Disruption.WhenQuorumIsLost == v1alpha1.AllowAll
+}
+
+// quorumLost reports whether no quorum serves, however the unseen members are.
 func (ev *Evidence) quorumLost() bool {
 	v := &ev.View
 	return v.System.Voters() != 0 && !v.System.Quorum(v.Synced|v.Unseen)

@@ -20,6 +20,8 @@ type Ages struct {
 	Guard time.Duration
 	// Grants by uid of the pod.
 	Grants map[string]GrantAge
+	// Lost is for how long no quorum was seen to serve, at each look.
+	Lost time.Duration
 }
 
 // GrantAge is the age of one grant. The zero value was just seen for the first time.
@@ -47,6 +49,7 @@ type sighting struct {
 	since     time.Time
 	grants    map[string]*grantSighting
 	probed    time.Time // the latest view
+	lost      time.Time // since when no view showed a quorum that serves; zero: one did
 	agreement probe.Agreement
 }
 
@@ -150,7 +153,11 @@ func (m *Memory) Probed(ev *Evidence) {
 	}
 	overtaken := ev.View.At.Before(s.probed) // by a view that was asked for later
 	if !overtaken {
+		s.lose(ev)
 		s.probed = ev.View.At
+	}
+	if !s.lost.IsZero() {
+		ev.Ages.Lost = s.probed.Sub(s.lost)
 	}
 	for i := range ev.Ensemble.Status.Grants {
 		g := &ev.Ensemble.Status.Grants[i]
@@ -174,6 +181,17 @@ func (m *Memory) Probed(ev *Evidence) {
 		age := ev.Ages.Grants[g.PodUID]
 		age.Synced = seen.latest.Sub(seen.synced)
 		ev.Ages.Grants[g.PodUID] = age
+	}
+}
+
+// lose notes since when no quorum serves. Who has not looked for so long as counts
+// as a loss begins anew: there may have been one in between.
+func (s *sighting) lose(ev *Evidence) {
+	switch {
+	case !ev.quorumLost():
+		s.lost = time.Time{}
+	case s.lost.IsZero() || ev.View.At.Sub(s.probed) >= lostFor:
+		s.lost = ev.View.At
 	}
 }
 

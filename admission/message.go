@@ -19,6 +19,9 @@ const BreakGlassGroup = "quorate:break-glass"
 func (ev *Evidence) refusal(j *judgement, targets []int, kept []v1alpha1.Grant, ask Ask, o Outcome) string {
 	subject := doing(ask.Reason) + " " + ev.names(targets)
 	causes, waitFor := ev.causes(targets, kept)
+	if ev.quorumLost() && ev.allowsAll() {
+		causes = append(causes, fmt.Sprintf("AllowAll holds once no quorum was seen to serve for %s, so far for %s", lostFor, ev.Ages.Lost.Round(time.Second)))
+	}
 	switch {
 	case ev.running(targets):
 	case ask.Exact:

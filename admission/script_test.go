@@ -228,6 +228,7 @@ func readView(t *testing.T, w words, ev *Evidence) {
 	ev.View.Changing = w.has("changing")
 	ev.View.Counted = w.number(t, "counted", "-1")
 	ev.View.Settled = w.has("settled")
+	ev.Ages.Lost = w.duration(t, "lost")
 	if w.has("oracle") {
 		ev.View.System, _ = quorum.Oracle(quorum.First(2), false)
 	}

@@ -16,7 +16,8 @@ import (
 //
 // The best source that answers is believed: the AdminServer, else mntr. srvr, which
 // every server answers, is asked beside them, for the zxid; alone it tells no id, no
-// peer state and no count. A leader is also asked for /zookeeper/config, in a session,
+// peer state and no count, and a leader is believed by it only where nothing else is
+// ever told: mntr is not listed, and the AdminServer switched off. A leader is also asked for /zookeeper/config, in a session,
 // which it cannot grant alone: one that does not is not believed to lead. Sources that
 // contradict each other make the server unseen, as does anything slow, huge or
 // garbled in all of them.
@@ -51,7 +52,7 @@ func (z *ZooKeeper) Probe(ctx context.Context, t Target) Answer {
 		a.Reason = unheard(bestErr, srvrErr)
 		return a
 	}
-	merge(&a, best, srvr, bestErr == nil, srvrErr == nil)
+	merge(&a, best, srvr, bestErr, srvrErr == nil)
 	if a.Heard && a.Serving && a.Role == Leader && a.State != "standalone" && !z.SkipConfig {
 		z.config(ctx, t, &a, srvrErr == nil || best.source == "mntr" || errors.Is(srvrErr, errNotListed))
 		a.Took = time.Since(a.At)
@@ -75,18 +76,23 @@ func (z *ZooKeeper) sources(ctx context.Context, t Target) (best admin, srvr sai
 }
 
 func (z *ZooKeeper) best(ctx context.Context, t Target, needZxid func() bool) (admin, error) {
+	var adminErr error
 	if z.AdminPort > 0 {
 		half, cancel := halfOf(ctx)
 		a, err := askAdmin(half, z.adminDialer(t), needZxid)
 		cancel()
-		if err == nil {
+		if adminErr = err; err == nil {
 			if !a.waits && a.settle == 0 {
 				a.started(ctx, z.clientDialer(t))
 			}
 			return a, nil
 		}
 	}
-	return words(ctx, z.clientDialer(t))
+	a, err := words(ctx, z.clientDialer(t))
+	if errors.Is(err, errNotListed) && adminErr != nil && !errors.Is(adminErr, syscall.ECONNREFUSED) {
+		err = adminErr // it is there
+	}
+	return a, err
 }
 
 // words asks mntr, and conf where that is listed too.
@@ -165,13 +171,16 @@ func dialTo(t Target, port int32, config *tls.Config) dialer {
 }
 
 // merge makes one answer of what two sources said.
-func merge(a *Answer, best admin, srvr said, haveBest, haveSrvr bool) {
-	s := best.said
+func merge(a *Answer, best admin, srvr said, bestErr error, haveSrvr bool) {
+	s, haveBest := best.said, bestErr == nil
 	switch {
 	case haveSrvr && srvr.waits:
 		s = said{source: srvr.source, waits: true}
 	case haveBest && haveSrvr && (s.waits || s.mode != srvr.mode):
 		a.Reason = fmt.Sprintf("%s and srvr contradict each other: it is changing its role", s.source)
+		return
+	case !haveBest && srvr.mode == "leader" && !errors.Is(bestErr, errNotListed):
+		a.Reason = "it says that it leads, but not whom it counts: " + failure(bestErr)
 		return
 	case !haveBest:
 		s = srvr

@@ -190,6 +190,48 @@ func TestZooKeeperAuth(t *testing.T) {
 	}
 }
 
+// What a leader has told before it may not leave out, as one that is slow does: only where
+// nobody ever tells whom a leader counts is it believed without.
+func TestZooKeeperLeaderThatDoesNotSayWhomItCounts(t *testing.T) {
+	const mntr = "zk_server_state\tleader\nzk_peer_state\tleading - broadcast\nzk_quorum_size\t5\nzk_synced_followers\t4\n"
+	for name, c := range map[string]struct {
+		mntr  string // empty: not listed
+		admin string // "slow", "refuses", or not asked
+		heard bool
+	}{
+		"mntr tells":                       {mntr, "", true},
+		"mntr tells, the AdminServer slow": {mntr, "slow", true},
+		"nobody is asked":                  {"", "", true},
+		"the AdminServer is switched off":  {"", "refuses", true},
+		"the AdminServer is slow":          {"", "slow", false},
+		"mntr is cut short":                {mntr[:60], "", false},
+		"mntr is cut short, admin refuses": {mntr[:60], "refuses", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &zkServer{words: map[string]string{"srvr": srvrOfLeader}}
+			if c.mntr != "" {
+				s.words["mntr"] = c.mntr
+			}
+			z, target := s.start(t)
+			switch c.admin {
+			case "slow":
+				z.AdminPort = portOf(listen(t).Addr()) // accepts, and says nothing
+			case "refuses":
+				z.AdminPort = nobody(t)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			a := z.Probe(ctx, target)
+			if a.Heard != c.heard {
+				t.Errorf("got %s, want heard=%t", told(&a), c.heard)
+			}
+			if want := "it says that it leads, but not whom it counts"; !c.heard && !strings.HasPrefix(a.Reason, want) {
+				t.Errorf("got the reason %q, want %q", a.Reason, want)
+			}
+		})
+	}
+}
+
 // A leader answers every question that it can answer alone after its followers have
 // left it: it is seen to write in granting a session. One that grants none in time, or
 // breaks off, settles nothing, whatever else told the voters. One that refuses, or whose
