@@ -135,20 +135,21 @@ func (a *arena) awaitLeader(t *testing.T, after int64) act {
 }
 
 // leader is the candidate whose session owns the lock with this token.
-func (a *arena) leader(t *testing.T) (*wrapped, act) {
+func (a *arena) leader(t *testing.T) (leader *wrapped, now act) {
 	t.Helper()
-	for {
-		now := a.awaitLeader(t, monotonic())
+	await(t, "a leader that owns the lock", func() bool {
+		now = a.awaitLeader(t, monotonic())
 		data, stat, err := a.direct.Get(record + "/owner")
 		if err != nil || stat.Czxid != now.Token {
-			continue
+			return false
 		}
-		for _, c := range a.candidates {
-			if strings.Contains(string(data), c.name+"_") {
-				return c, now
-			}
+		i := slices.IndexFunc(a.candidates, func(c *wrapped) bool { return strings.Contains(string(data), c.name+"_") })
+		if i >= 0 {
+			leader = a.candidates[i]
 		}
-	}
+		return i >= 0
+	})
+	return leader, now
 }
 
 // awaitSuccessor waits for a leader with a higher token, and returns its first act.

@@ -53,7 +53,7 @@ func (a *arena) loseData(t *testing.T, runs int, after time.Duration) {
 			check(t, s.Start(t.Context()))
 		}
 		a.heal(t)
-		a.direct = dial(t, a.ensemble.Connect()) // the old one has seen too much to be let in
+		a.direct = dial(a.owner, a.ensemble.Connect()) // the old one has seen too much to be let in
 		reborn := func(x act) bool { return x.Checked > killed && x.Visit != last.Visit }
 		a.awaitAct(t, "a leader in the new life", reborn)
 		for _, x := range a.resource.history(start) {
