@@ -14,7 +14,7 @@ const (
 	// Namespace of everything that is ours.
 	Namespace = "quorate-system"
 	// GuardLabel is the label, with the value "enabled", of the namespaces whose
-	// requests are judged.
+	// requests are judged, and whose member pods request quorate.io/voter.
 	GuardLabel = "quorate.io/guard"
 )
 
@@ -23,7 +23,7 @@ const (
 	ValidatingWebhooks = "base/webhook/validating.yaml"
 	MutatingWebhooks   = "base/webhook/mutating.yaml"
 	EnsembleCRD        = "base/crd/quorate.io_ensembles.yaml"
-	// VoterPolicy puts the request quorate.io/voter on member pods.
+	// VoterPolicy puts the request quorate.io/voter on member pods of labelled namespaces.
 	VoterPolicy = "components/voter-policy/policy.yaml"
 	// SchedulerConfiguration is a ConfigMap with the scheduler's side, scheduler.yaml.
 	SchedulerConfiguration = "components/scheduler/configuration.yaml"

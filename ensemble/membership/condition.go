@@ -311,7 +311,7 @@ func unguarded(e *Ensemble, r Rules) string {
 	case len(foreign) > 0:
 		return fmt.Sprintf("%s: placed by a scheduler that does not ask for this ensemble; give all members one scheduler that does", strings.Join(foreign, ", "))
 	case len(bare) > 0:
-		return fmt.Sprintf("%s: without a request for %s, so that nobody is asked where the pod goes; recreate the pod once the policy that adds it is applied", strings.Join(bare, ", "), v1alpha1.VoterResource)
+		return fmt.Sprintf("%s: without a request for %s, so that nobody is asked where the pod goes; recreate the pod once the namespace is labelled quorate.io/guard=enabled and the policy that adds the request is applied", strings.Join(bare, ", "), v1alpha1.VoterResource)
 	}
 	return ""
 }

@@ -93,11 +93,11 @@ func TestPlacementSafe(t *testing.T) {
 		"and votes, without a request": {
 			objects: objects(zones("a", "b", "c", "d"), setOf("zk", 4), ensembleOf("zk", onZones(), observing, status(4, "zk-0", "zk-1", "zk-2", "zk-3")), on("a1", "b1", "c1"),
 				podOf("zk-3", "d1", func(p *corev1.Pod) { p.Spec.Containers[0].Resources.Requests = nil })),
-			want: "False/Unguarded: zk-3: without a request for quorate.io/voter, so that nobody is asked where the pod goes; recreate the pod once the policy that adds it is applied",
+			want: "False/Unguarded: zk-3: without a request for quorate.io/voter, so that nobody is asked where the pod goes; recreate the pod once the namespace is labelled quorate.io/guard=enabled and the policy that adds the request is applied",
 		},
 		"older than the policy": {
 			objects: objects(abc, setOf("zk", 3), ensembleOf("zk"), podOf("zk-0", "a1"), podOf("zk-1", "b1", func(p *corev1.Pod) { p.Spec.Containers[0].Resources.Requests = nil })),
-			want:    "False/Unguarded: zk-1: without a request for quorate.io/voter, so that nobody is asked where the pod goes; recreate the pod once the policy that adds it is applied",
+			want:    "False/Unguarded: zk-1: without a request for quorate.io/voter, so that nobody is asked where the pod goes; recreate the pod once the namespace is labelled quorate.io/guard=enabled and the policy that adds the request is applied",
 		},
 		"another scheduler": {
 			objects: objects(abc, setOf("zk", 3), ensembleOf("zk"), podOf("zk-0", "a1"), podOf("zk-1", "b1", func(p *corev1.Pod) { p.Spec.SchedulerName = "mine" })),

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/quorate/quorate/deploy"
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
 
@@ -70,7 +71,7 @@ func TestVotersAreAsked(t *testing.T) {
 	var declared strings.Builder
 	for name, c := range cases {
 		ns := namespaceOf(name)
-		fmt.Fprintf(&declared, "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: %s}\n", ns)
+		fmt.Fprintf(&declared, "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {%s: enabled}}\n", ns, deploy.GuardLabel)
 		for _, e := range []struct{ name, selector string }{{"tried", c.selector}, {"witness", "{matchLabels: {quorate.test/witness: here}}"}} { // known in this order
 			fmt.Fprintf(&declared, "---\napiVersion: quorate.io/v1alpha1\nkind: Ensemble\nmetadata: {name: %s, namespace: %s}\nspec: {voters: 3, selector: %s}\n", e.name, ns, e.selector)
 		}
@@ -112,6 +113,14 @@ func TestVotersAreAsked(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a namespace that is labelled no longer", func(t *testing.T) {
+		ns := namespaceOf("labels")
+		kubectl(t, "label", "namespace", ns, deploy.GuardLabel+"-")
+		await(t, "its members to be left alone", func() bool {
+			pod, err := admitted(t, ns, cases["labels"].labels, nil)
+			return err == nil && pod.Spec.Containers[0].Resources.Requests.Name(v1alpha1.VoterResource, resource.DecimalSI).IsZero()
+		})
+	})
 }
 
 func namespaceOf(name string) string { return "voters-" + strings.ReplaceAll(name, " ", "-") }

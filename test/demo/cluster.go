@@ -27,6 +27,8 @@ type cluster struct {
 	servers   *lab.ZooKeeperPods
 	ensembles rest.Interface
 	extender  string // its host:port
+	guard     string // its host:port
+	ca        []byte // of the guard's certificate
 	binary    string // quorate
 }
 
@@ -84,7 +86,8 @@ var installed = []string{
 }
 
 // install applies what a user applies: the API, the extender's rights, and the
-// policy that makes the scheduler ask about members, whatever their chart says.
+// policy that makes the scheduler ask about members, whatever their chart says, in
+// namespaces that bear the label.
 func (c *cluster) install(ctx context.Context) error {
 	root, err := lab.ModuleRoot()
 	if err != nil {
@@ -100,6 +103,9 @@ func (c *cluster) install(ctx context.Context) error {
 		if _, err := c.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd/ensembles.quorate.io"); err != nil {
 			return err
 		}
+	}
+	if _, err := c.Kubectl(ctx, "label", "namespace", namespace, deploy.GuardLabel+"=enabled"); err != nil {
+		return err
 	}
 	c.ensembles, err = membership.NewClient(c.RESTConfig())
 	return err

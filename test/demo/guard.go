@@ -28,8 +28,8 @@ import (
 )
 
 // startGuard runs quorate serve with the guard and the status controller, with the
-// rights that it is shipped with, and registers its webhooks. No namespace is
-// labelled for it yet: it only gets to know the Ensembles.
+// rights that it is shipped with. Its webhooks are not registered yet: it only gets to
+// know the Ensembles.
 func startGuard(ctx context.Context, s *stage) error {
 	c := s.cluster
 	s.out.say("Starting quorate serve: the eviction guard, and the controller that keeps status.")
@@ -40,21 +40,14 @@ func startGuard(ctx context.Context, s *stage) error {
 	if _, err := c.Kubectl(ctx, "apply", "-k", filepath.Join(root, "deploy/base/rbac")); err != nil {
 		return err
 	}
-	address, err := freeAddress(ctx)
-	if err != nil {
+	if c.guard, err = freeAddress(ctx); err != nil {
 		return err
 	}
-	ca, err := c.certify()
-	if err != nil {
+	if c.ca, err = c.certify(); err != nil {
 		return err
 	}
-	if err := c.serveGuard(ctx, s, address); err != nil {
+	if err := c.serveGuard(ctx, s); err != nil {
 		return err
-	}
-	for _, file := range []string{deploy.ValidatingWebhooks, deploy.MutatingWebhooks} {
-		if err := c.register(ctx, file, address, ca); err != nil {
-			return err
-		}
 	}
 	s.out.say("It allows nothing before it has known an Ensemble for 90 s: what was allowed earlier could still happen.")
 	s.out.say("In a cluster this new nothing was, and its administrator says so, to spare us the wait.")
@@ -72,7 +65,7 @@ func (c *cluster) arm(ctx context.Context) error {
 	return err
 }
 
-func (c *cluster) serveGuard(ctx context.Context, s *stage, address string) error {
+func (c *cluster) serveGuard(ctx context.Context, s *stage) error {
 	kubeconfig, err := c.KubeconfigAs("system:serviceaccount:quorate-system:quorate",
 		"system:serviceaccounts", "system:serviceaccounts:quorate-system")
 	if err != nil {
@@ -86,7 +79,7 @@ metrics: {bindAddress: ""}
 webhook: {enabled: true, bindAddress: %q, certificates: {source: Files, directory: %q}}
 statusController: {enabled: true}
 selfAudit: {enabled: false}
-`, address, c.Dir)
+`, c.guard, c.Dir)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -104,7 +97,7 @@ selfAudit: {enabled: false}
 			return lab.Stop(errors.New("it ended"))
 		default:
 		}
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.guard)
 		if err == nil {
 			conn.Close()
 		}
@@ -144,7 +137,7 @@ func (c *cluster) certify() ([]byte, error) {
 
 // register applies a webhook configuration as it is shipped, with the address on
 // this machine in place of the Service.
-func (c *cluster) register(ctx context.Context, file, address string, ca []byte) error {
+func (c *cluster) register(ctx context.Context, file string) error {
 	text, err := deploy.Files.ReadFile(file)
 	if err != nil {
 		return err
@@ -153,7 +146,7 @@ func (c *cluster) register(ctx context.Context, file, address string, ca []byte)
 	for line := range strings.Lines(string(text)) {
 		if _, path, ok := strings.Cut(line, "service: {name: quorate-webhook, namespace: quorate-system, path: "); ok {
 			path, _, _ := strings.Cut(path, ",")
-			fmt.Fprintf(&out, "    url: https://%s%s\n    caBundle: %s\n", address, path, base64.StdEncoding.EncodeToString(ca))
+			fmt.Fprintf(&out, "    url: https://%s%s\n    caBundle: %s\n", c.guard, path, base64.StdEncoding.EncodeToString(c.ca))
 			continue
 		}
 		out.WriteString(line)
@@ -170,9 +163,11 @@ func (c *cluster) register(ctx context.Context, file, address string, ca []byte)
 // the reason, tried again by kubectl itself, and let go once that is safe.
 func drainSafely(ctx context.Context, s *stage) error {
 	c := s.cluster
-	s.out.say("The namespace gets the label quorate.io/guard=enabled. From now on evictions are judged.")
-	if _, err := c.Kubectl(ctx, "label", "namespace", namespace, "quorate.io/guard=enabled"); err != nil {
-		return err
+	s.out.say("The guard's webhooks are registered. From now on evictions are judged, as the namespace is labelled.")
+	for _, file := range []string{deploy.ValidatingWebhooks, deploy.MutatingWebhooks} {
+		if err := c.register(ctx, file); err != nil {
+			return err
+		}
 	}
 	if err := c.armed(ctx); err != nil {
 		return err

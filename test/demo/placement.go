@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/quorate/quorate/deploy"
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 	"github.com/quorate/quorate/test/lab"
 )
@@ -25,6 +26,7 @@ const fatalShare = replicas - replicas/2
 
 // placeSafely shows five voters, created at once, none of whose zones is fatal.
 func placeSafely(ctx context.Context, s *stage) error {
+	s.out.say("The namespace bears the label %s=enabled: Quorate protects the ensembles there.", deploy.GuardLabel)
 	s.out.say("One Ensemble object beside a StatefulSet of %d ZooKeeper servers, created all at once:", replicas)
 	if err := s.cluster.createEnsemble(ctx, ensembleOf(guarded)); err != nil {
 		return err

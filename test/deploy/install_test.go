@@ -137,18 +137,20 @@ func (c *cluster) neverBlocked(t *testing.T, namespace, when string) {
 }
 
 // policyAlone: who is a member is not known before the API server knows the CRD. Pods
-// are refused meanwhile, but never where the cluster itself and the guard live.
+// of labelled namespaces are refused meanwhile, and no others.
 func (c *cluster) policyAlone(t *testing.T) {
 	t.Helper()
+	const labelled = "kube-public" // one that is there and has nothing of its own
 	policy := c.component(t, "voter-policy")
 	c.run(t, "kubectl create namespace quorate-system")
+	c.run(t, "kubectl label namespace kube-system quorate-system "+labelled+" quorate.io/guard=enabled")
 	c.run(t, "kubectl apply -k "+policy)
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "probe"},
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "none"}}},
 	}
 	creating := func(ctx context.Context) error {
-		_, err := c.Client.CoreV1().Pods("default").Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		_, err := c.Client.CoreV1().Pods(labelled).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err
 	}
 	await(t, "the policy to be in force without its CRD", func(ctx context.Context) error {
@@ -158,11 +160,12 @@ func (c *cluster) policyAlone(t *testing.T) {
 		}
 		return fmt.Errorf("create a pod: got %w, want a refusal for want of the CRD", err)
 	})
-	for _, namespace := range []string{"kube-system", "quorate-system"} {
+	for _, namespace := range []string{"default", "kube-system", "quorate-system"} {
 		c.neverBlocked(t, namespace, "while the API server does not know the CRD")
 	}
 	c.run(t, "kubectl delete -k "+policy)
 	await(t, "the policy to be gone", creating)
+	c.run(t, "kubectl label namespace kube-system quorate-system "+labelled+" quorate.io/guard-")
 }
 
 func (c *cluster) evict(ctx context.Context, namespace, name string, dry bool) error {

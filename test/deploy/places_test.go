@@ -36,9 +36,8 @@ var streamed = map[string]string{
 // places runs the scheduler's side by its manifests and its own service accounts: as a
 // second scheduler first, then beside one of the control plane.
 func (c *cluster) places(t *testing.T) {
-	if _, err := c.Client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "placed"}}, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	c.run(t, "kubectl create namespace placed")
+	c.run(t, "kubectl label namespace placed quorate.io/guard=enabled")
 	second := c.component(t, "scheduler")
 	c.run(t, "kubectl apply -k "+second)
 	c.run(t, "kubectl -n quorate-system rollout status deployment/quorate-scheduler --timeout=120s")
@@ -58,7 +57,8 @@ func (c *cluster) places(t *testing.T) {
 	c.neverBlocked(t, "default", "once the scheduler's side is deleted")
 	c.besideControlPlane(t)
 	c.condition(t, "racks", "PlacementFeasible", "True", "")
-	c.run(t, "kubectl -n placed delete statefulset,pod,ensemble --all")
+	c.run(t, "kubectl -n placed delete ensemble --all") // of whom the rest are members, which are guarded
+	c.run(t, "kubectl -n placed delete statefulset,pod --all")
 	c.run(t, "kubectl delete namespace placed")
 }
 

@@ -7,6 +7,12 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/quorate/quorate/deploy"
 )
 
 const root = "../../deploy"
@@ -56,6 +62,35 @@ func TestEverythingRenders(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The voter policy looks where the guard does and nowhere else: one label says both,
+// and a policy that can't be carried out blocks nobody besides.
+func TestPolicyLooksWhereTheGuardDoes(t *testing.T) {
+	decode := func(file string, into any) {
+		t.Helper()
+		text, err := deploy.Files.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _, _ := bytes.Cut(text, []byte("\n---\n"))
+		if err := yaml.UnmarshalStrict(first, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var hooks admissionv1.ValidatingWebhookConfiguration
+	var policy admissionv1.MutatingAdmissionPolicy
+	decode(deploy.ValidatingWebhooks, &hooks)
+	decode(deploy.VoterPolicy, &policy)
+	got := policy.Spec.MatchConstraints.NamespaceSelector
+	if got.MatchLabels[deploy.GuardLabel] != "enabled" {
+		t.Errorf("the policy looks at namespaces that are not labelled: %v", got)
+	}
+	for _, hook := range hooks.Webhooks {
+		if diff := cmp.Diff(hook.NamespaceSelector, got); diff != "" {
+			t.Errorf("namespaces of %s and of the policy (-guard +policy):\n%s", hook.Name, diff)
+		}
 	}
 }
 

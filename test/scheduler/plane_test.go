@@ -223,10 +223,12 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// namespace makes one, and takes its pods away in the end.
+// namespace makes one that is protected, and takes its pods away in the end.
 func namespace(t testing.TB, name string) string {
 	t.Helper()
-	_, err := plane.Client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	_, err := plane.Client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{deploy.GuardLabel: "enabled"}},
+	}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
