@@ -147,7 +147,7 @@ func (c *cluster) startExtender(ctx context.Context, s *stage) error {
 	}
 	process, err := lab.StartProcess(ctx, lab.ProcessConfig{
 		Name: "quorate-extender", Path: c.binary, LogDir: c.Logs(),
-		Args: []string{"serve", "--config=" + config, "--extender-bind-address=" + c.extender, "--kubeconfig=" + kubeconfig},
+		Args: []string{"serve", "--config=" + config, "--extender-bind-address=" + c.extender, "--metrics-bind-address=", "--kubeconfig=" + kubeconfig},
 	})
 	if err != nil {
 		return err

@@ -78,7 +78,7 @@ func (c *cluster) auditsScheduler(t *testing.T) {
 	await(t, "the extender's metrics that are named", func(ctx context.Context) error {
 		var urls []string
 		for i := range pods.Items {
-			urls = append(urls, "http://"+c.at(pods.Items[i].Name))
+			urls = append(urls, "https://"+c.at(pods.Items[i].Name+metricsPort))
 		}
 		return c.served(ctx, named, nil, urls...)
 	})
@@ -90,7 +90,7 @@ func (c *cluster) wired(t *testing.T, pod string, problems int) {
 	t.Helper()
 	want := fmt.Sprintf("quorate_self_audit_problem{check=\"scheduler-configuration\"} %d\n", problems)
 	await(t, "the self-audit beside the scheduler", func(ctx context.Context) error {
-		body, err := scrape(ctx, "http://"+c.at(pod), "")
+		body, err := scrape(ctx, "https://"+c.at(pod+metricsPort), c.RESTConfig().BearerToken)
 		if err == nil && !strings.Contains(body, want) {
 			err = fmt.Errorf("%s does not say %s in %s", pod, want, regexp.MustCompile("quorate_self_audit.*").FindAllString(body, -1))
 		}

@@ -59,10 +59,14 @@ func (c *cluster) startReplica(ctx context.Context, pod *corev1.Pod) (lab.Worklo
 	return p, "192.0.2.2", nil
 }
 
+// metricsPort is where a pod beside a scheduler serves its metrics, which is not where it
+// answers the scheduler.
+const metricsPort = " metrics"
+
 // startBeside runs a pod of the scheduler's side: an extender, and a scheduler if the
 // pod has one.
 func (c *cluster) startBeside(ctx context.Context, pod *corev1.Pod) (lab.Workload, string, error) {
-	ports, err := freeAddresses(ctx, 3)
+	ports, err := freeAddresses(ctx, 4)
 	if err != nil {
 		return nil, "", err
 	}
@@ -70,7 +74,7 @@ func (c *cluster) startBeside(ctx context.Context, pod *corev1.Pod) (lab.Workloa
 	if err != nil {
 		return nil, "", err
 	}
-	lines := c.linesBeside(pod, ports[0], ports[2], kubeconfig)
+	lines := c.linesBeside(pod, ports[0], ports[2], ports[3], kubeconfig)
 	p := &program{health: "http://" + ports[2] + "/readyz", done: make(chan struct{})}
 	p.mount = func(ctx context.Context) error { return c.mount(ctx, pod, lines, "") }
 	if err := p.mount(ctx); err != nil {
@@ -100,17 +104,18 @@ func (c *cluster) startBeside(ctx context.Context, pod *corev1.Pod) (lab.Workloa
 		}
 	}
 	c.listens(pod.Name, ports[0])
+	c.listens(pod.Name+metricsPort, ports[3])
 	return p, "192.0.2.3", nil
 }
 
 // linesBeside are what a lab has otherwise: each pod or node has its loopback and its
 // files for itself in a cluster, a scheduler in a pod finds the pod's service account,
 // and there is a minute until the next look.
-func (c *cluster) linesBeside(pod *corev1.Pod, address, health, kubeconfig string) *strings.Replacer {
+func (c *cluster) linesBeside(pod *corev1.Pod, address, health, metrics, kubeconfig string) *strings.Replacer {
 	const ours, theirs = "kind: QuorateConfiguration\n", "kind: KubeSchedulerConfiguration\n"
 	file := c.mounted(pod, "scheduler.yaml")
 	lines := []string{
-		"127.0.0.1:10270", address, "127.0.0.1:10271", health, `":8081"`, health, ours, ours + "selfAudit: {interval: 1s}\n",
+		"127.0.0.1:10270", address, "127.0.0.1:10271", health, `":8081"`, health, `":8443"`, metrics, `":10272"`, metrics, ours, ours + "selfAudit: {interval: 1s}\n",
 		"/etc/quorate/scheduler.yaml", file, "/etc/kubernetes/quorate/scheduler.yaml", file,
 	}
 	if pod.Spec.HostNetwork {
