@@ -1,6 +1,10 @@
 package deploy
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,4 +63,50 @@ func field(t *testing.T, o *unstructured.Unstructured, path ...string) string {
 		t.Fatalf("%s %s: no string at %v (%v)", o.GetKind(), o.GetName(), path, err)
 	}
 	return s
+}
+
+// What people configure is not lost beside the component, which needs it to say where
+// the certificates are.
+func TestCertManagerKeepsWhatPeopleConfigure(t *testing.T) {
+	objects, err := Render(root, "examples/install")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shipped := field(t, find(t, objects, "ConfigMap", "quorate"), "data", "quorate.yaml")
+	for _, want := range []string{"source: Files", "directory: /var/run/quorate/tls"} {
+		if !strings.Contains(shipped, want) {
+			t.Errorf("examples/install configures\n%swant %s", shipped, want)
+		}
+	}
+	folder, configured := t.TempDir(), shipped+"shutdown: {timeout: 7s}\n"
+	install, err := filepath.Abs(filepath.Join(root, "examples", "install"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{"quorate.yaml": configured, "kustomization.yaml": string(own(t, install, folder))}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if objects, err = Render(folder, "."); err != nil {
+		t.Fatal(err)
+	}
+	if got := field(t, find(t, objects, "ConfigMap", "quorate"), "data", "quorate.yaml"); got != configured {
+		t.Errorf("configured is\n%swant\n%s", got, configured)
+	}
+}
+
+// own is an example's kustomization as of a copy of it.
+func own(t *testing.T, example, folder string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(example, "kustomization.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	deploy, err := filepath.Rel(folder, filepath.Join(example, "..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.ReplaceAll(text, []byte("../../"), []byte(deploy+"/"))
 }
