@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	componentconfig "k8s.io/component-base/config"
 
+	"github.com/quorate/quorate/ensemble/v1alpha1"
 	"github.com/quorate/quorate/leaderelection"
 	"github.com/quorate/quorate/test/lab"
 )
@@ -72,5 +74,16 @@ func TestWrappedFlagsAreTaken(t *testing.T) {
 	args := append(slices.Clone(command[1:]), "--help")
 	if out, err := exec.CommandContext(t.Context(), filepath.Join(binaries, command[0]), args...).CombinedOutput(); err != nil {
 		t.Errorf("%v: %v\n%s", command, err, out[max(0, len(out)-500):])
+	}
+}
+
+// A probe over TLS says which name the certificates bear: hardly any bears a pod's IP,
+// and members that can't be asked are let go by nobody.
+func TestProbesOverTLSNameTheServer(t *testing.T) {
+	var e v1alpha1.Ensemble
+	read(t, "examples/stackable", "Ensemble", "simple-zk", &e)
+	tls := e.Spec.Probe.ZooKeeper.TLS
+	if want := "." + e.Namespace + ".svc.cluster.local"; tls == nil || !strings.HasSuffix(tls.ServerName, want) {
+		t.Errorf("examples/stackable: TLS is %+v, want the serverName of a Service in %s", tls, e.Namespace)
 	}
 }
