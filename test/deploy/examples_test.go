@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	componentconfig "k8s.io/component-base/config"
+	"sigs.k8s.io/yaml"
 
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 	"github.com/quorate/quorate/leaderelection"
@@ -56,11 +58,27 @@ func TestSwappedFlagsAreTaken(t *testing.T) {
 	}
 }
 
+// wrapped is a static pod, which nobody must apply: no kustomization has it.
+func wrapped(t *testing.T) []byte {
+	t.Helper()
+	folder := filepath.Join(root, "examples", "elect")
+	if _, err := os.Stat(filepath.Join(folder, "kustomization.yaml")); err == nil {
+		t.Errorf("%s can be applied, and would run beside the static pod", folder)
+	}
+	text, err := os.ReadFile(filepath.Join(folder, "kube-controller-manager.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
 // What quorate elect runs in the example is taken by the real program, which elects
 // nobody itself. The flags before it are tried in cmd/quorate.
 func TestWrappedFlagsAreTaken(t *testing.T) {
 	var pod corev1.Pod
-	read(t, "examples/elect", "Pod", "kube-controller-manager", &pod)
+	if err := yaml.UnmarshalStrict(wrapped(t), &pod); err != nil {
+		t.Fatal(err)
+	}
 	command := pod.Spec.Containers[0].Command
 	command = command[slices.Index(command, "--")+1:]
 	if !slices.Contains(command, "--leader-elect=false") {

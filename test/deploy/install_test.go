@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/restmapper"
+	"sigs.k8s.io/yaml"
 
 	"github.com/quorate/quorate/test/lab"
 )
@@ -247,6 +248,13 @@ func (c *cluster) validates(t *testing.T) {
 				t.Errorf("%s: %s %s: %v", folder, gvk.Kind, o.GetName(), err)
 			}
 		}
+	}
+	pod := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal(wrapped(t), &pod.Object); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.try(t, mapper, pod); err != nil {
+		t.Errorf("examples/elect: %v", err)
 	}
 	for _, verb := range []string{"apply", "delete"} {
 		c.run(t, "kubectl "+verb+" -f deploy/components/cert-manager/certificate.yaml")
