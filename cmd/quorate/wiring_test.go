@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -290,5 +291,16 @@ func asked(t *testing.T, c *config.QuorateConfiguration, file string, text []byt
 	}
 	for _, p := range audit.Scheduler(file, text, c.Extender.BindAddress) {
 		t.Error(p)
+	}
+}
+
+// A pod that shuts down is not killed before it is done.
+func TestPodOutlivesItsShutdown(t *testing.T) {
+	for _, folder := range installations {
+		d, c := installationOf(t, folder).guard()
+		grace := time.Duration(*d.Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second
+		if needed := c.Shutdown.Delay.Duration + c.Shutdown.Timeout.Duration; grace <= needed {
+			t.Errorf("%s: the pod is killed after %v, and takes %v to shut down", folder, grace, needed)
+		}
 	}
 }
