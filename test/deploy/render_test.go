@@ -5,11 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/quorate/quorate/deploy"
@@ -60,6 +62,7 @@ func TestEverythingRenders(t *testing.T) {
 				if o.GetName() == "" || o.GetAPIVersion() == "" {
 					t.Errorf("object without name or version: %v", o.Object)
 				}
+				budgeted(t, o, objects)
 			}
 		})
 	}
@@ -91,6 +94,22 @@ func TestPolicyLooksWhereTheGuardDoes(t *testing.T) {
 		if diff := cmp.Diff(hook.NamespaceSelector, got); diff != "" {
 			t.Errorf("namespaces of %s and of the policy (-guard +policy):\n%s", hook.Name, diff)
 		}
+	}
+}
+
+// budgeted: one drain takes one replica of ours at most.
+func budgeted(t *testing.T, o *unstructured.Unstructured, objects []*unstructured.Unstructured) {
+	t.Helper()
+	if o.GetKind() != "Deployment" || o.GetNamespace() != "quorate-system" {
+		return
+	}
+	selector, _, _ := unstructured.NestedMap(o.Object, "spec", "selector")
+	if !slices.ContainsFunc(objects, func(b *unstructured.Unstructured) bool {
+		selects, _, _ := unstructured.NestedMap(b.Object, "spec", "selector")
+		most, _, _ := unstructured.NestedInt64(b.Object, "spec", "maxUnavailable")
+		return b.GetKind() == "PodDisruptionBudget" && b.GetNamespace() == o.GetNamespace() && most == 1 && reflect.DeepEqual(selects, selector)
+	}) {
+		t.Errorf("Deployment %s: no PodDisruptionBudget lets one of %v go", o.GetName(), selector)
 	}
 }
 
