@@ -164,12 +164,13 @@ func (c *cluster) showLogs(t *testing.T) {
 	}
 }
 
-// run runs a page's command as it stands, with our overlay for the base.
+// run runs a page's command as it stands, with our overlay for the base, and a folder of
+// the lab for one of the host.
 func (c *cluster) run(t *testing.T, command string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "bash", "-euc", strings.ReplaceAll(command, "deploy/base", c.overlay))
+	cmd := exec.CommandContext(t.Context(), "bash", "-euc", strings.NewReplacer("deploy/base", c.overlay, "/etc/kubernetes", c.host()).Replace(command))
 	cmd.Dir = c.repo
-	cmd.Env = append(os.Environ(), "PATH="+c.Binaries+":"+os.Getenv("PATH"), "KUBECONFIG="+c.Kubeconfig(), "HOME="+c.Dir)
+	cmd.Env = append(os.Environ(), "PATH="+c.Binaries+":"+filepath.Dir(c.binary)+":"+os.Getenv("PATH"), "KUBECONFIG="+c.Kubeconfig(), "HOME="+c.Dir)
 	cmd.WaitDelay = 5 * time.Second
 	began := time.Now()
 	out, err := cmd.CombinedOutput()
@@ -179,9 +180,11 @@ func (c *cluster) run(t *testing.T, command string) {
 	}
 }
 
-// writeOverlay makes a folder that is deploy/base but for the address of the webhooks,
-// there is no network of Services here, and for how long API servers wait for them.
-// Nothing else of the configurations differs.
+// host is what a control-plane node has in /etc/kubernetes.
+func (c *cluster) host() string { return filepath.Join(c.Dir, "kubernetes") }
+
+// writeOverlay makes a folder that is deploy/base but for the address of the webhooks:
+// there is no network of Services here. Nothing else of the configurations differs.
 func (c *cluster) writeOverlay(t *testing.T) {
 	t.Helper()
 	c.overlay = t.TempDir()

@@ -195,9 +195,7 @@ func (c *cluster) files(ctx context.Context, pod *corev1.Pod) (map[string]string
 }
 
 // schedulerFile is what a control plane's scheduler is configured by.
-func (c *cluster) schedulerFile() string {
-	return filepath.Join(c.repo, "deploy", "components", "scheduler-control-plane", "scheduler.yaml")
-}
+func (c *cluster) schedulerFile() string { return filepath.Join(c.host(), "quorate", "scheduler.yaml") }
 
 // hold keeps changed ConfigMaps from a pod, or no longer.
 func (c *cluster) hold(pod string, held bool) {
