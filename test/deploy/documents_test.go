@@ -165,14 +165,14 @@ func (c *cluster) served(ctx context.Context, named, asked map[string][]string, 
 	return nil
 }
 
-// scrapers: the metrics are for those alone whom the shipped ClusterRole is bound to.
+// scrapers: the metrics are for those alone whom the shipped ClusterRole is bound to, as
+// docs/install.md does.
 func (c *cluster) scrapers(t *testing.T) {
 	t.Helper()
 	monitoring := c.component(t, "monitoring")
-	c.run(t, "kubectl create serviceaccount stranger")
-	c.run(t, "kubectl create serviceaccount prometheus")
+	c.run(t, "kubectl -n monitoring create serviceaccount stranger")
+	c.run(t, "kubectl -n monitoring create serviceaccount prometheus")
 	c.run(t, "kubectl apply -k "+monitoring)
-	c.run(t, "kubectl create clusterrolebinding prometheus --clusterrole=quorate-metrics --serviceaccount=default:prometheus")
 	refused := func(token, status string) {
 		t.Helper()
 		body, err := scrape(t.Context(), "https://"+c.at(c.replicas(t)[0]), token)
@@ -187,15 +187,14 @@ func (c *cluster) scrapers(t *testing.T) {
 		_, err := scrape(ctx, "https://"+c.at(c.replicas(t)[0]), token)
 		return err
 	})
-	c.run(t, "kubectl delete clusterrolebinding prometheus")
 	c.run(t, "kubectl delete -k "+monitoring)
-	c.run(t, "kubectl delete serviceaccount stranger prometheus")
+	c.run(t, "kubectl -n monitoring delete serviceaccount stranger prometheus")
 }
 
-// tokenOf a service account of the namespace default.
+// tokenOf a service account of the namespace monitoring.
 func (c *cluster) tokenOf(t *testing.T, name string) string {
 	t.Helper()
-	r, err := c.Client.CoreV1().ServiceAccounts("default").CreateToken(t.Context(), name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	r, err := c.Client.CoreV1().ServiceAccounts("monitoring").CreateToken(t.Context(), name, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,7 @@ func gvr(groupVersion, resource string) schema.GroupVersionResource {
 // nothing is left behind.
 func TestInstallUseUpgradeUninstall(t *testing.T) {
 	c := start(t)
+	c.run(t, "kubectl create namespace monitoring") // of somebody who scrapes
 	before := c.everything(t)
 	c.policyAlone(t)
 	page := func(name string) []string {
