@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -62,6 +64,7 @@ func TestEverythingRenders(t *testing.T) {
 				if o.GetName() == "" || o.GetAPIVersion() == "" {
 					t.Errorf("object without name or version: %v", o.Object)
 				}
+				versioned(t, o)
 				budgeted(t, o, objects)
 			}
 		})
@@ -93,6 +96,18 @@ func TestPolicyLooksWhereTheGuardDoes(t *testing.T) {
 	for _, hook := range hooks.Webhooks {
 		if diff := cmp.Diff(hook.NamespaceSelector, got); diff != "" {
 			t.Errorf("namespaces of %s and of the policy (-guard +policy):\n%s", hook.Name, diff)
+		}
+	}
+}
+
+// versioned: an image is the same one tomorrow.
+func versioned(t *testing.T, o *unstructured.Unstructured) {
+	t.Helper()
+	containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+	for _, c := range containers {
+		image, _, _ := unstructured.NestedString(c.(map[string]any), "image")
+		if _, tag, _ := strings.Cut(path.Base(image), ":"); tag == "" || tag == "latest" {
+			t.Errorf("%s %s runs %s, want a version", o.GetKind(), o.GetName(), image)
 		}
 	}
 }
