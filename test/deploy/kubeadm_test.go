@@ -82,22 +82,18 @@ func looksAt(t *testing.T, file, folder string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c struct {
-		Extender struct {
-			SchedulerConfiguration string `json:"schedulerConfiguration"`
-		} `json:"extender"`
-	}
-	if err := yaml.Unmarshal([]byte(field(t, find(t, objects, "ConfigMap", "quorate-extender"), "data", "quorate.yaml")), &c); err != nil {
-		t.Fatal(err)
-	}
-	if c.Extender.SchedulerConfiguration != file {
-		t.Errorf("the extender audits %q, want %s", c.Extender.SchedulerConfiguration, file)
+	if got := audited(t, objects); got != file {
+		t.Errorf("the extender audits %q, want %s", got, file)
 	}
 	var set appsv1.DaemonSet
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(find(t, objects, "DaemonSet", "quorate-extender").Object, &set); err != nil {
 		t.Fatal(err)
 	}
 	pod := set.Spec.Template.Spec
+	// The label's value is empty with kubeadm, and "true" with k3s.
+	if a := pod.Affinity; len(pod.NodeSelector) > 0 || a == nil || a.NodeAffinity == nil || !controlPlane(a.NodeAffinity) {
+		t.Errorf("the extender goes to %v and %v, want the nodes that bear the label", pod.NodeSelector, a)
+	}
 	if !slices.ContainsFunc(pod.Containers[0].VolumeMounts, func(m corev1.VolumeMount) bool {
 		return m.MountPath == folder && m.ReadOnly && slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
 			return v.Name == m.Name && v.HostPath != nil && v.HostPath.Path == folder
@@ -105,4 +101,11 @@ func looksAt(t *testing.T, file, folder string) {
 	}) {
 		t.Errorf("the extender does not see %s of its host: %v", folder, pod.Containers[0].VolumeMounts)
 	}
+}
+
+func controlPlane(a *corev1.NodeAffinity) bool {
+	return slices.ContainsFunc(a.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms, func(term corev1.NodeSelectorTerm) bool {
+		return len(term.MatchExpressions) == 1 &&
+			term.MatchExpressions[0].Key == "node-role.kubernetes.io/control-plane" && term.MatchExpressions[0].Operator == corev1.NodeSelectorOpExists
+	})
 }

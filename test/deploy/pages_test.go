@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
 )
 
 // blocks are the YAML blocks of a page that are of that kind.
@@ -71,4 +73,40 @@ func TestOwnImageIsRun(t *testing.T) {
 	if got := d.Spec.Template.Spec.Containers[0].Image; got != pushed || pushed == "" {
 		t.Errorf("image: got %s, want the one that was pushed, %q", got, pushed)
 	}
+}
+
+// An extender beside a scheduler that has its own configuration sees that file.
+func TestExtenderSeesASchedulersOwnFile(t *testing.T) {
+	objects := kustomized(t, 1)
+	var set appsv1.DaemonSet
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(find(t, objects, "DaemonSet", "quorate-extender").Object, &set); err != nil {
+		t.Fatal(err)
+	}
+	file := audited(t, objects)
+	pod := set.Spec.Template.Spec
+	for _, m := range pod.Containers[0].VolumeMounts {
+		for _, v := range pod.Volumes {
+			if v.Name == m.Name && v.HostPath != nil && m.MountPath == path.Dir(file) {
+				if got := path.Join(v.HostPath.Path, path.Base(file)); got != "/etc/kubernetes/mine/kube-scheduler.yaml" {
+					t.Errorf("the extender looks at %s of its host, not the file that the page names", got)
+				}
+				return
+			}
+		}
+	}
+	t.Errorf("nothing of the host is mounted where the extender looks, at %s", file)
+}
+
+// audited is the file that the extender of a kustomization looks at.
+func audited(t *testing.T, objects []*unstructured.Unstructured) string {
+	t.Helper()
+	var c struct {
+		Extender struct {
+			SchedulerConfiguration string `json:"schedulerConfiguration"`
+		} `json:"extender"`
+	}
+	if err := yaml.Unmarshal([]byte(field(t, find(t, objects, "ConfigMap", "quorate-extender"), "data", "quorate.yaml")), &c); err != nil {
+		t.Fatal(err)
+	}
+	return c.Extender.SchedulerConfiguration
 }

@@ -230,7 +230,7 @@ func (c *cluster) byHand(t *testing.T) {
 func (c *cluster) besideControlPlane(t *testing.T) {
 	t.Helper()
 	folder := c.component(t, "scheduler-control-plane")
-	c.run(t, "kubectl label node a-1 node-role.kubernetes.io/control-plane=")
+	c.run(t, "kubectl label node a-1 node-role.kubernetes.io/control-plane=true")
 	c.run(t, "kubectl apply -k "+folder)
 	c.run(t, "kubectl -n kube-system rollout status daemonset/quorate-extender --timeout=120s")
 	pods, err := c.Client.CoreV1().Pods("kube-system").List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=quorate-extender"})
