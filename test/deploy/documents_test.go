@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	componentconfig "k8s.io/component-base/config"
+	schedulerv1 "k8s.io/kube-scheduler/config/v1"
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/yaml"
 
@@ -86,6 +87,8 @@ func (c *cluster) take(t *testing.T, mapper meta.RESTMapper, block string) error
 		return yaml.UnmarshalStrict([]byte(block), &kubeadm{})
 	case o.GetKind() == "Kustomization":
 		return yaml.UnmarshalStrict([]byte(block), &types.Kustomization{})
+	case o.GetKind() == "KubeSchedulerConfiguration":
+		return yaml.UnmarshalStrict([]byte(block), &schedulerv1.KubeSchedulerConfiguration{})
 	case o.GetKind() == "QuorateConfiguration":
 		file := filepath.Join(t.TempDir(), "quorate.yaml")
 		if err := os.WriteFile(file, []byte(block), 0o600); err != nil {

@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	schedulerv1 "k8s.io/kube-scheduler/config/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -109,4 +110,27 @@ func audited(t *testing.T, objects []*unstructured.Unstructured) string {
 		t.Fatal(err)
 	}
 	return c.Extender.SchedulerConfiguration
+}
+
+// cluster-autoscaler takes one profile of a scheduler's configuration, and no extender:
+// what it is to leave out of account, the profile's own plugin must say.
+func TestAutoscalerLeavesTheRequestOutOfAccount(t *testing.T) {
+	all := blocks(t, "autoscalers.md", "KubeSchedulerConfiguration")
+	if len(all) != 1 {
+		t.Fatalf("configurations: got %q, want one", all)
+	}
+	var config schedulerv1.KubeSchedulerConfiguration
+	if err := yaml.UnmarshalStrict([]byte(all[0]), &config); err != nil {
+		t.Fatal(err)
+	}
+	if len(config.Profiles) != 1 || len(config.Profiles[0].PluginConfig) != 1 || config.Profiles[0].PluginConfig[0].Name != "NodeResourcesFit" {
+		t.Fatalf("profiles: got %+v, want one that configures NodeResourcesFit", config.Profiles)
+	}
+	var args schedulerv1.NodeResourcesFitArgs
+	if err := yaml.UnmarshalStrict(config.Profiles[0].PluginConfig[0].Args.Raw, &args); err != nil {
+		t.Fatal(err)
+	}
+	if len(args.IgnoredResourceGroups) != 1 || args.IgnoredResourceGroups[0] != "quorate.io" {
+		t.Errorf("groups: got %v, want quorate.io", args.IgnoredResourceGroups)
+	}
 }
