@@ -144,10 +144,18 @@ func (ev *Evidence) successor(g *v1alpha1.Grant) int {
 	return -1
 }
 
-// nameless reports whether nobody can come back as the granted pod: where no server id
-// was told, members are known by their pods alone.
+// nameless reports whether nobody can come back as the granted pod: no pod bears its name
+// or tells its server id, and no configuration names a server that is not there.
 func (ev *Evidence) nameless(g *v1alpha1.Grant, age GrantAge, t Timing) bool {
-	return g.ServerID == "" && ev.claims(g) == 0 && age.Unchanged >= t.TTL
+	return (g.ServerID == "" || ev.untold(g)) && ev.claims(g) == 0 && age.Unchanged >= t.TTL
+}
+
+// untold reports whether members are known by their pods alone, although they tell their
+// server ids: under a leader, nobody tells a configuration, and the one that was read last,
+// if any was, does not count the server.
+func (ev *Evidence) untold(g *v1alpha1.Grant) bool {
+	counts := func(m v1alpha1.MemberStatus) bool { return m.Votes && m.ServerID == g.ServerID }
+	return ev.View.Known && !ev.View.Live && !slices.ContainsFunc(ev.Ensemble.Status.Members, counts)
 }
 
 // grant adds the targets to kept, or adds this request to the grant that one has.

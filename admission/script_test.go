@@ -121,6 +121,10 @@ func scene(t *testing.T, td *datadriven.TestData) (Evidence, Ask) {
 			readGrant(t, w, &ev)
 		case "view":
 			readView(t, w, &ev)
+		case "seen", "told": // members in the status; and voters of the configuration read last
+			for _, id := range w.flags {
+				e.Status.Members = append(e.Status.Members, v1alpha1.MemberStatus{ServerID: id, Votes: w.name == "told"})
+			}
 		default:
 			readMember(w, &ev)
 		}
