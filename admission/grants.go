@@ -211,11 +211,18 @@ func (ev *Evidence) wornGrant(targets []int, kept []v1alpha1.Grant, t Timing) *v
 		if k < 0 {
 			continue
 		}
-		if g := &kept[k]; len(g.RequestUIDs) > maxRepeats || ev.Ages.Grants[g.PodUID].First >= t.Repeat {
+		if g := &kept[k]; len(g.RequestUIDs) > maxRepeats || ev.tooLong(g, t) {
 			return g
 		}
 	}
 	return nil
+}
+
+// tooLong reports whether the same yes was said for too long. That to a scale-down is said
+// again when its StatefulSet gets round to the pod, which may wait for others to go: only
+// the number of its repeats is bounded, so that it ends all the same.
+func (ev *Evidence) tooLong(g *v1alpha1.Grant, t Timing) bool {
+	return g.Reason != ScaleDown && ev.Ages.Grants[g.PodUID].First >= t.Repeat
 }
 
 func indexOf(grants []v1alpha1.Grant, podUID string) int {

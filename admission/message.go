@@ -189,8 +189,18 @@ func (ev *Evidence) unarmed(t Timing) string {
 
 func (ev *Evidence) worn(targets []int, kept []v1alpha1.Grant, t Timing) string {
 	g := ev.wornGrant(targets, kept, t)
-	return fmt.Sprintf("%s was allowed to go %s since %s and still lives (a PodDisruptionBudget may refuse it); retry when that has lapsed, in %s at most",
-		g.Name, count(len(g.RequestUIDs), "time"), clock(g.Since.Time), t.WithDefaults().TTL)
+	return fmt.Sprintf("%s was allowed to go %s since %s and still lives (%s may refuse it); retry when that has lapsed, in %s at most",
+		g.Name, count(len(g.RequestUIDs), "time"), clock(g.Since.Time), refuser(g.Reason), t.WithDefaults().TTL)
+}
+
+// refuser is who may refuse what was allowed here: budgets are asked for evictions only.
+func refuser(reason string) string {
+	switch reason {
+	case Deletion, ScaleDown:
+		return "another webhook, or, if it is an eviction, a PodDisruptionBudget"
+	default:
+		return "a PodDisruptionBudget"
+	}
 }
 
 func (ev *Evidence) names(targets []int) string {
