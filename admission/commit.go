@@ -22,6 +22,15 @@ func timeToWrite(ctx context.Context) bool {
 	return ctx.Err() == nil && (!has || time.Until(deadline) >= lastWrite)
 }
 
+// timeToWithdraw may be beyond the deadline, and leaves half of what is left until the API
+// server gives up to the answer: a drain ends where none comes, and tries again after a no.
+func timeToWithdraw(ctx context.Context) time.Duration {
+	if d, told := awaited(ctx); told {
+		return min(time.Second, d/2)
+	}
+	return time.Second
+}
+
 // arm takes the next step towards Armed where there is one. It reports whether an
 // Ensemble was written, so that it must be read again.
 func (g *Guard) arm(ctx context.Context, cases []matter) bool {
@@ -96,7 +105,7 @@ func (g *Guard) write(ctx context.Context, m *matter) (d Decision, again, ok boo
 // withdraw takes back what this request was granted by the cases before the one
 // that failed. What cannot be taken back ends by its TTL.
 func (g *Guard) withdraw(ctx context.Context, r *Request, written []matter) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeToWithdraw(ctx))
 	defer cancel()
 	for i := range written {
 		if m := &written[i]; m.d.Grants != nil {

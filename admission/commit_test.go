@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -71,6 +74,54 @@ func TestTwoEnsembles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// mired is a world whose API server answers nothing more after so many writes, until who
+// asked gives up.
+type mired struct {
+	*world
+	writes int
+}
+
+func (m *mired) Ensembles(ctx context.Context, namespace string) ([]v1alpha1.Ensemble, error) {
+	if m.writes <= 0 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return m.world.Ensembles(ctx, namespace)
+}
+
+func (m *mired) UpdateStatus(ctx context.Context, e *v1alpha1.Ensemble) error {
+	if m.writes--; m.writes < 0 {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return m.world.UpdateStatus(ctx, e)
+}
+
+// What is taken back is no reason for an answer that nobody waits for any more.
+func TestWithdrawalLeavesTimeToAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, 3, 0)
+		w.calm = true
+		defer w.end()
+		w.makeEnsemble("zk-two")
+		w.ensembles["zk-two"].Status.Guard = &v1alpha1.GuardStatus{UID: string(w.ensembles["zk-two"].UID), Armed: true}
+		g, err := New(Config{Cluster: &mired{w, 1}, Examiner: w})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := &office{world: w, mux: http.NewServeMux()}
+		g.Register(muxOf{o.mux})
+		began := time.Now()
+		got := o.review(t, ValidatePath, evict("zk-0", fmt.Sprintf(`{"deleteOptions":{"preconditions":{"uid":%q}}}`, w.pods["zk-0"].uid)))
+		if took := time.Since(began); got.Result.Code != http.StatusTooManyRequests || took >= 5*time.Second {
+			t.Errorf("got %d (%s) after %v, want 429 before the 5 s for which the API server waits", got.Result.Code, got.Result.Message, took)
+		}
+		if grants := o.grantsOf(); len(grants) != 1 {
+			t.Errorf("got the grants %q, want the one that could not be taken back", grants)
+		}
+	})
 }
 
 // What the answer rests on cannot be read, or time is up: no, and quickly.

@@ -34,24 +34,30 @@ func (g *Guard) Register(m Mux) {
 	m.Register(BreakGlassPath, &admission.Webhook{Handler: admission.HandlerFunc(g.validate), WithContextFunc: withTimeout})
 }
 
-type timeoutKey struct{}
+type untilKey struct{}
 
-// withTimeout passes on for how long the API server will wait: it says so in the
+// withTimeout passes on until when the API server will wait: it says for how long in the
 // query.
 func withTimeout(ctx context.Context, r *http.Request) context.Context {
 	d, err := time.ParseDuration(r.URL.Query().Get("timeout"))
 	if err != nil || d <= 0 {
 		return ctx
 	}
-	return context.WithValue(ctx, timeoutKey{}, d*9/10)
+	return context.WithValue(ctx, untilKey{}, time.Now().Add(d))
+}
+
+// awaited is for how long the API server will still wait, where it said so.
+func awaited(ctx context.Context) (d time.Duration, told bool) {
+	until, told := ctx.Value(untilKey{}).(time.Time)
+	return time.Until(until), told
 }
 
 // validate judges one review.
 func (g *Guard) validate(ctx context.Context, review admission.Request) admission.Response {
 	began := g.now()
-	if d, ok := ctx.Value(timeoutKey{}).(time.Duration); ok {
+	if d, told := awaited(ctx); told {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d)
+		ctx, cancel = context.WithTimeout(ctx, d*9/10)
 		defer cancel()
 	}
 	req, d, done, err := parse(&review.AdmissionRequest)
