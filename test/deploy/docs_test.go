@@ -16,7 +16,7 @@ var excused = map[string]string{
 	"docker push example.com/quorate:v0.1.0":                                                 "no registry",
 	"kubeadm init phase control-plane scheduler":                                             "no kubeadm: TestKubeadmsSchedulerFindsWhatItNeeds looks at what it is given",
 	"quorate elect -- COMMAND":                                                               "COMMAND is the reader's: TestExampleOfElect takes the one that is shipped",
-	"quorate leaders resign NAME":                                                            "NAME is the reader's: test/leaderelection runs it",
+	"quorate leaders resign NAME":                                                            "NAME is the reader's: test/election runs it",
 	"quorate leaders unseal NAME --namespace=NAMESPACE --leader-elect-zookeeper-servers=...": "the same: TestUnseal runs it",
 	"kubectl delete pod":                                                                     "named, not told to be typed",
 	"kubectl describe pod":                                                                   "the same",
