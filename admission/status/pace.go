@@ -100,10 +100,15 @@ func (r *rhythms) of(key types.NamespacedName, uid types.UID) *rhythm {
 	if r.all == nil {
 		r.all = map[types.NamespacedName]*rhythm{}
 	}
-	if r.all[key] == nil || r.all[key].uid != uid {
-		r.all[key] = &rhythm{uid: uid}
+	one := r.all[key]
+	if one == nil || one.uid != uid {
+		if one != nil {
+			delete(r.plain, one.uid)
+		}
+		one = &rhythm{uid: uid}
+		r.all[key] = one
 	}
-	return r.all[key]
+	return one
 }
 
 func (r *rhythms) forget(key types.NamespacedName) {

@@ -41,3 +41,16 @@ func TestRelease(t *testing.T) {
 		})
 	}
 }
+
+// Nothing is kept of an Ensemble that was made anew before anybody saw that it was gone.
+func TestRhythmsForgetWhoWasReplaced(t *testing.T) {
+	key := types.NamespacedName{Namespace: "data", Name: "zk"}
+	var r rhythms
+	for _, uid := range []types.UID{"old", "new"} {
+		r.of(key, uid)
+		r.back(uid, false)
+	}
+	if len(r.all) != 1 || len(r.plain) != 1 || r.backed("new") {
+		t.Errorf("got %v and %v, want what is known of the new one", r.all, r.plain)
+	}
+}
