@@ -1,6 +1,8 @@
 package admission
 
 import (
+	"fmt"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -8,6 +10,9 @@ import (
 
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
+
+// maxNote is how long the note of an Event may be: the API server refuses a longer one.
+const maxNote = 1024
 
 // Recorder tells people what happened to an object. An events.EventRecorder of
 // client-go is one. It counts what differs in nothing but the note as one series,
@@ -35,7 +40,8 @@ func (g *Guard) tell(req *Request, d *Decision) {
 			Namespace: req.Namespace, Name: d.Ensemble[len(req.Namespace)+1:], UID: d.EnsembleUID, ResourceVersion: d.EnsembleVersion,
 		},
 	}
-	g.events.Eventf(e, req.subject(), kind, reason, string(req.Verb), "%s %s for %s: %s", req.Verb, req.Name, req.User, bounded(d.Message, 800))
+	note := fmt.Sprintf("%s %s for %s: %s", req.Verb, req.Name, bounded(req.User, 253), d.Message)
+	g.events.Eventf(e, req.subject(), kind, reason, string(req.Verb), "%s", bounded(note, maxNote))
 }
 
 // subject is what the request names.

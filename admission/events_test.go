@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -76,6 +77,21 @@ func TestEventsTellWhatIsTrue(t *testing.T) {
 		if !slices.ContainsFunc(all, func(e eventsv1.Event) bool { return strings.Contains(e.Note, want) }) {
 			t.Errorf("got no note that contains %q: %q", want, notes(all))
 		}
+	}
+}
+
+// An Event whose note is longer than the API server takes would be lost.
+func TestEventsAreNoLongerThanTaken(t *testing.T) {
+	o := newOffice(t)
+	g, err := New(Config{Cluster: o.world, Examiner: o.world, Events: o.events})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Request{Verb: Evict, Namespace: "data", Name: strings.Repeat("n", 253), User: strings.Repeat("u", 5000)}
+	g.tell(&r, &Decision{Outcome: DenyUnsafe, Ensemble: "data/zk", Message: "why: " + strings.Repeat("ü", 700)})
+	_, note, _ := strings.Cut(o.events.lines[0], "evict: ")
+	if len(note) > 1024 || !utf8.ValidString(note) || !strings.Contains(note, ": why: ") {
+		t.Errorf("got a note of %d bytes: %q", len(note), note)
 	}
 }
 

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -229,9 +230,10 @@ func indexOf(grants []v1alpha1.Grant, podUID string) int {
 	return slices.IndexFunc(grants, func(g v1alpha1.Grant) bool { return g.PodUID == podUID })
 }
 
+// bounded is the beginning of a text, n bytes at most, and no half a character.
 func bounded(s string, n int) string {
 	if len(s) > n {
-		return s[:n]
+		return strings.ToValidUTF8(s[:n], "")
 	}
 	return s
 }

@@ -28,6 +28,7 @@ const (
 const (
 	maxMembers = 128
 	maxReason  = 512
+	maxNote    = 1024 // the API server takes no longer one of an Event
 )
 
 // Observe is the part of the status that this package owns: what the view shows of
@@ -78,7 +79,7 @@ func members(e *v1alpha1.Ensemble, pods []corev1.Pod, v *probe.View, told bool) 
 		delete(known, m.Name)
 		s := v1alpha1.MemberStatus{
 			Name: m.Name, ServerID: m.ServerID, Role: string(m.Role), Votes: m.Votes,
-			Health: m.Health.String(), Reason: short(m.Reason),
+			Health: m.Health.String(), Reason: short(m.Reason, maxReason),
 		}
 		if i < len(pods) {
 			s.Node = pods[i].Spec.NodeName
@@ -101,11 +102,11 @@ func members(e *v1alpha1.Ensemble, pods []corev1.Pod, v *probe.View, told bool) 
 	return all[:min(len(all), maxMembers)]
 }
 
-func short(reason string) string {
-	if len(reason) > maxReason {
-		return strings.ToValidUTF8(reason[:maxReason-4], "") + " ..."
+func short(text string, limit int) string {
+	if len(text) > limit {
+		return strings.ToValidUTF8(text[:limit-4], "") + " ..."
 	}
-	return reason
+	return text
 }
 
 // Quorate is the condition that says whether a quorum of voters is in sync, live.

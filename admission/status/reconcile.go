@@ -242,7 +242,7 @@ func (r *Reconciler) tell(e *v1alpha1.Ensemble, rhythm *rhythm, v *probe.View) {
 
 func (r *Reconciler) event(e *v1alpha1.Ensemble, kind, reason, action, note string, args ...any) {
 	if r.Events != nil {
-		r.Events.Eventf(e, nil, kind, reason, action, note, args...)
+		r.Events.Eventf(e, nil, kind, reason, action, "%s", short(fmt.Sprintf(note, args...), maxNote))
 	}
 }
 

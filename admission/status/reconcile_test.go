@@ -3,8 +3,13 @@ package status
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/quorate/quorate/ensemble/v1alpha1"
@@ -52,5 +57,25 @@ func TestRhythmsForgetWhoWasReplaced(t *testing.T) {
 	}
 	if len(r.all) != 1 || len(r.plain) != 1 || r.backed("new") {
 		t.Errorf("got %v and %v, want what is known of the new one", r.all, r.plain)
+	}
+}
+
+// notes are those of Events.
+type notes []string
+
+func (n *notes) Eventf(_, _ runtime.Object, _, _, _, note string, args ...any) {
+	*n = append(*n, fmt.Sprintf(note, args...))
+}
+
+// An Event whose note is longer than the API server takes would be lost.
+func TestEventsAreNoLongerThanTaken(t *testing.T) {
+	var told notes
+	r := &Reconciler{Events: &told}
+	e, _ := ensemble(3, 3)
+	long := strings.Repeat("ü", 1000)
+	r.event(e, corev1.EventTypeWarning, "QuorumLost", "Examine", "%s", "zk-0: "+long)
+	r.event(e, corev1.EventTypeNormal, "BudgetCreated", "Create", "%s is short", "this")
+	if n := len(told[0]); n > 1024 || n < 1000 || !utf8.ValidString(told[0]) || told[1] != "this is short" {
+		t.Errorf("got %d bytes and %q", n, told[1])
 	}
 }
