@@ -52,7 +52,7 @@ func (v *leaseView) stale(now time.Time) string {
 	if !v.renewed || v.gone || v.duration <= 0 || now.Sub(v.seen) < v.duration {
 		return ""
 	}
-	return fmt.Sprintf("the scheduler's Lease %s was not seen renewed for %v: who schedules is not known; this passes once it is renewed",
+	return fmt.Sprintf("the scheduler's Lease %s was not seen renewed for %v: who schedules is not known; this passes once it is renewed (if the scheduler is not elected by it any more, delete it, or turn leader election on)",
 		v.name, now.Sub(v.seen).Round(time.Second))
 }
 

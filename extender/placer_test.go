@@ -230,7 +230,7 @@ func TestLeaseGoesStale(t *testing.T) {
 	if why := v.stale(settled.Add(14 * time.Second)); why != "" {
 		t.Errorf("in time: got %q, want no objection", why)
 	}
-	if why := v.stale(settled.Add(16 * time.Second)); !strings.Contains(why, "not seen renewed for 16s") {
+	if why := v.stale(settled.Add(16 * time.Second)); !strings.Contains(why, "not seen renewed for 16s") || !strings.Contains(why, "delete it, or turn leader election on") {
 		t.Errorf("late: got %q", why)
 	}
 	if v.see(settled.Add(20*time.Second), lease("y", 2)) != true || v.stale(settled.Add(20*time.Second)) != "" {
