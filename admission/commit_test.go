@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/quorate/quorate/ensemble/v1alpha1"
 )
@@ -71,6 +73,79 @@ func TestTwoEnsembles(t *testing.T) {
 			}
 			if got != want {
 				t.Errorf("got %s grants, want %s", got, want)
+			}
+		})
+	}
+}
+
+// ordered notes whose status is written.
+type ordered struct {
+	*world
+	written []string
+}
+
+func (o *ordered) UpdateStatus(ctx context.Context, e *v1alpha1.Ensemble) error {
+	o.written = append(o.written, e.Name)
+	return o.world.UpdateStatus(ctx, e)
+}
+
+// The order of the writes is that of the uids, whatever that of the list: of two requests
+// for the same Ensembles, one is through with both before the other has one.
+func TestWritesGoByUID(t *testing.T) {
+	for name, c := range map[string]struct{ first, second types.UID }{
+		"as listed":           {"a", "b"},
+		"the other way round": {"b", "a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1, 3, 0)
+			w.calm = true
+			defer w.end()
+			w.makeEnsemble("zk-two")
+			for name, uid := range map[string]types.UID{"zk": c.first, "zk-two": c.second} {
+				w.ensembles[name].UID, w.ensembles[name].Status.Guard = uid, &v1alpha1.GuardStatus{UID: string(uid), Armed: true}
+			}
+			o := &ordered{world: w}
+			g, err := New(Config{Cluster: o, Examiner: w})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := g.Judge(t.Context(), Request{UID: "r", Verb: Evict, Namespace: "data", Name: "zk-0", PodUID: w.pods["zk-0"].uid})
+			want := []string{"zk", "zk-two"}
+			if c.second < c.first {
+				slices.Reverse(want)
+			}
+			if !slices.Equal(o.written, want) {
+				t.Errorf("got %s (%s) and the writes %v, want %v", d.Outcome, d.Message, o.written, want)
+			}
+		})
+	}
+}
+
+// Only the latest yes is taken back, by who was to say it: an earlier one was said, and one
+// that came later stands on its own.
+func TestWithdraw(t *testing.T) {
+	for name, c := range map[string]struct {
+		yeses, left []string
+		changed     bool
+	}{
+		"mine alone":                   {[]string{"mine"}, nil, true},
+		"mine after another's":         {[]string{"theirs", "mine"}, []string{"theirs"}, true},
+		"mine before another's":        {[]string{"mine", "theirs"}, []string{"mine", "theirs"}, false},
+		"another's":                    {[]string{"theirs"}, []string{"theirs"}, false},
+		"mine is not that of this pod": {nil, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := []v1alpha1.Grant{{PodUID: "other", RequestUIDs: []string{"mine"}}}
+			if c.yeses != nil {
+				before = append(before, v1alpha1.Grant{PodUID: "pod", RequestUIDs: c.yeses})
+			}
+			after, changed := Withdraw(before, "pod", "mine")
+			var left []string
+			if k := indexOf(after, "pod"); k >= 0 {
+				left = after[k].RequestUIDs
+			}
+			if changed != c.changed || !slices.Equal(left, c.left) || indexOf(after, "other") < 0 {
+				t.Errorf("got changed=%t and %v of %v, want %t and %v", changed, left, after, c.changed, c.left)
 			}
 		})
 	}

@@ -200,6 +200,21 @@ func TestRoundThatPanicsTellsNothing(t *testing.T) {
 	})
 }
 
+// Members may take half of what is left to the first who must answer: the rest is for what
+// is written, and read again.
+func TestRoundTakesHalfOfTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestRounds(t, takes(time.Minute)) // for as long as it may
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		e, pods := state("1", "1")
+		began := time.Now()
+		if _, ok := s.examine(ctx, e, pods); !ok || time.Since(began) != 2*time.Second {
+			t.Errorf("got ok=%t after %v, want a view after half of 4 s", ok, time.Since(began))
+		}
+	})
+}
+
 // Who has too little time left is told so, and may try again.
 func TestRoundsWantTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

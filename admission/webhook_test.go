@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -148,6 +149,21 @@ quorate_admission_grants_total 1
 `), "quorate_admission_conflicts_total", "quorate_admission_decisions_total", "quorate_admission_grants_active", "quorate_admission_grants_total")
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// A warning is below 120 characters, as the API asks for, whoever is named in it; and the
+// audit log tells how old the evidence was.
+func TestResponse(t *testing.T) {
+	got := response(&Decision{Outcome: AllowSafe, Warning: "quorate: without " + strings.Repeat("zk-0, ", 100), Judged: true, Age: 1234567 * time.Microsecond})
+	if w := got.Warnings; len(w) != 1 || len(w[0]) >= 120 || !strings.HasPrefix(w[0], "quorate: without zk-0, ") {
+		t.Errorf("got the warnings %q", w)
+	}
+	if age := got.AuditAnnotations["evidence-age-ms"]; age != "1234" {
+		t.Errorf("got the age %q, want 1234", age)
+	}
+	if _, told := response(&Decision{Outcome: AllowExempt}).AuditAnnotations["evidence-age-ms"]; told {
+		t.Error("got an age of no evidence")
 	}
 }
 
