@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/quorate/quorate/deploy"
 	"github.com/quorate/quorate/ensemble/v1alpha1"
@@ -169,6 +171,9 @@ func drainSafely(ctx context.Context, s *stage) error {
 			return err
 		}
 	}
+	if err := c.judged(ctx); err != nil {
+		return err
+	}
 	if err := c.armed(ctx); err != nil {
 		return err
 	}
@@ -209,6 +214,18 @@ func drainSafely(ctx context.Context, s *stage) error {
 	}
 	_, err = s.awaitMembers(ctx, guarded, allServe)
 	return err
+}
+
+// judged waits until the API server, which learns of webhooks a moment late, asks the
+// guard, who lets nobody delete the StatefulSet of an ensemble that lives.
+func (c *cluster) judged(ctx context.Context) error {
+	return lab.Await(ctx, time.Minute, "the guard to be asked", func(ctx context.Context) error {
+		err := c.Client.AppsV1().StatefulSets(namespace).Delete(ctx, guarded, metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}})
+		if !apierrors.IsForbidden(err) {
+			return fmt.Errorf("delete StatefulSet %s dry: got %w, want a 403", guarded, err)
+		}
+		return nil
+	})
 }
 
 // armed waits until the guard may allow something.
