@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -98,18 +99,28 @@ func TestExtenderSeesASchedulersOwnFile(t *testing.T) {
 	t.Errorf("nothing of the host is mounted where the extender looks, at %s", file)
 }
 
-// audited is the file that the extender of a kustomization looks at.
+// audited is the file that the extender of a kustomization looks at. All else of its
+// configuration is as the component has it.
 func audited(t *testing.T, objects []*unstructured.Unstructured) string {
 	t.Helper()
-	var c struct {
-		Extender struct {
-			SchedulerConfiguration string `json:"schedulerConfiguration"`
-		} `json:"extender"`
+	decode := func(text []byte) (c map[string]any, file string) {
+		if err := yaml.Unmarshal(text, &c); err != nil {
+			t.Fatal(err)
+		}
+		file, _, _ = unstructured.NestedString(c, "extender", "schedulerConfiguration")
+		unstructured.RemoveNestedField(c, "extender", "schedulerConfiguration")
+		return c, file
 	}
-	if err := yaml.Unmarshal([]byte(field(t, find(t, objects, "ConfigMap", "quorate-extender"), "data", "quorate.yaml")), &c); err != nil {
+	shipped, err := os.ReadFile(filepath.Join(root, "components/scheduler-control-plane/quorate.yaml"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return c.Extender.SchedulerConfiguration
+	want, _ := decode(shipped)
+	got, file := decode([]byte(field(t, find(t, objects, "ConfigMap", "quorate-extender"), "data", "quorate.yaml")))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the page's configuration of the extender (-component +page):\n%s", diff)
+	}
+	return file
 }
 
 // cluster-autoscaler takes one profile of a scheduler's configuration, and no extender:
