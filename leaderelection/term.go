@@ -259,7 +259,8 @@ func (t *Term) look(ctx context.Context) ([]<-chan struct{}, error) {
 			t.mu.Unlock()
 			return watched, nil
 		}
-		if err := errors.Join(t.Err(), t.due()); err != nil {
+		// The deadline may be past just because the connection was granted too little.
+		if err := errors.Join(t.Err(), t.life.budgetFor(t.lock.reserve).check(), t.due()); err != nil {
 			return nil, err
 		}
 		if err != nil && !retriable(err) {
