@@ -47,8 +47,7 @@ func TestTwoEnsembles(t *testing.T) {
 			w := newWorld(t, 1, 3, 0)
 			w.calm = true
 			defer w.end()
-			w.makeEnsemble("zk-two")
-			w.ensembles["zk-two"].Status.Guard = &v1alpha1.GuardStatus{UID: string(w.ensembles["zk-two"].UID), Armed: true}
+			w.makeArmed("zk-two")
 			cluster := Cluster(w)
 			if c.err != nil {
 				cluster = &unlucky{w, "zk-two", c.err}
@@ -180,8 +179,7 @@ func TestWithdrawalLeavesTimeToAnswer(t *testing.T) {
 		w := newWorld(t, 1, 3, 0)
 		w.calm = true
 		defer w.end()
-		w.makeEnsemble("zk-two")
-		w.ensembles["zk-two"].Status.Guard = &v1alpha1.GuardStatus{UID: string(w.ensembles["zk-two"].UID), Armed: true}
+		w.makeArmed("zk-two")
 		g, err := New(Config{Cluster: &mired{w, 1}, Examiner: w})
 		if err != nil {
 			t.Fatal(err)

@@ -53,8 +53,7 @@ func TestGrantIsTakenBackAfterTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, 3, 0)
 		w.calm = true
-		w.makeEnsemble("zk-two")
-		w.ensembles["zk-two"].Status.Guard = &v1alpha1.GuardStatus{UID: string(w.ensembles["zk-two"].UID), Armed: true}
+		w.makeArmed("zk-two")
 		ctx, giveUp := context.WithCancel(t.Context())
 		defer giveUp()
 		g, err := New(Config{Cluster: &givenUp{w, giveUp}, Examiner: w})

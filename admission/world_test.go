@@ -85,8 +85,7 @@ func newWorld(t *testing.T, seed uint64, voters, spare int) *world {
 		pods: map[string]*modelPod{}, servers: make([]modelServer, voters), zombies: map[netip.Addr]*process{},
 		muffled: map[int]bool{}, cloneOf: map[string]int{}, removing: -1, closed: make(chan struct{}), slow: 5 * time.Second,
 	}
-	w.makeEnsemble("zk")
-	w.ensembles["zk"].Status.Guard = &v1alpha1.GuardStatus{UID: string(w.ensembles["zk"].UID), Armed: true}
+	w.makeArmed("zk")
 	for i := range voters {
 		w.start(i, netip.Addr{})
 		p := w.pods[podName(i)]
@@ -112,6 +111,13 @@ func (w *world) makeEnsemble(name string) {
 			Disruption: v1alpha1.DisruptionSpec{Spare: int32(w.spare)},
 		},
 	}
+}
+
+// makeArmed makes one whose grants are all there are.
+func (w *world) makeArmed(name string) {
+	w.makeEnsemble(name)
+	e := w.ensembles[name]
+	e.Status.Guard = &v1alpha1.GuardStatus{UID: string(e.UID), Armed: true}
 }
 
 // start makes a new pod of the server, whose process is not there yet.

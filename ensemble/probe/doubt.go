@@ -73,9 +73,9 @@ const rare = 4
 
 // See takes in a view, and settles it if they have agreed for its Patience. A view
 // without agreement, of another one, or long after the one before, begins anew: a late
-// observer only doubts for longer. Views may come in another order than they were asked for in: of two, the later
-// one holds. Not excluded: another server that joins between the same two looks as one
-// of the followers is lost, as the number stays.
+// observer only doubts for longer. Views may come in another order than they were asked
+// for in: of two, the later one holds. Not excluded: another server that joins between the
+// same two looks as one of the followers is lost, as the number stays.
 func (a *Agreement) See(v *View) {
 	on := v.agreement()
 	if on == "" || on != a.on || v.At.Sub(a.latest) > rare*v.Patience() {

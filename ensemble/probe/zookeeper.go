@@ -17,10 +17,10 @@ import (
 // The best source that answers is believed: the AdminServer, else mntr. srvr, which
 // every server answers, is asked beside them, for the zxid; alone it tells no id, no
 // peer state and no count, and a leader is believed by it only where nothing else is
-// ever told: mntr is not listed, and the AdminServer switched off. A leader is also asked for /zookeeper/config, in a session,
-// which it cannot grant alone: one that does not is not believed to lead. Sources that
-// contradict each other make the server unseen, as does anything slow, huge or
-// garbled in all of them.
+// ever told: mntr is not listed, and the AdminServer switched off. A leader is also asked
+// for /zookeeper/config, in a session, which it cannot grant alone: one that does not is
+// not believed to lead. Sources that contradict each other make the server unseen, as does
+// anything slow, huge or garbled in all of them.
 type ZooKeeper struct {
 	// ClientPort answers four letter words and clients.
 	ClientPort int32
