@@ -229,8 +229,8 @@ var (
 // drain runs kubectl drain until it succeeds: a replica that dies in mid-request,
 // or answers later than the API server waits, makes it give up.
 func (r *rig) drain(ctx context.Context, node string, again chan<- string) error {
-	return lab.Await(ctx, 6*time.Minute, "drain of "+node, func(ctx context.Context) error {
-		out, err := r.plane.Kubectl(ctx, "drain", node, "--timeout=200s")
+	return lab.Await(ctx, 4*time.Minute, "drain of "+node, func(ctx context.Context) error {
+		out, err := r.plane.Kubectl(ctx, "drain", node, "--timeout=100s")
 		switch {
 		case err != nil:
 			again <- err.Error()
