@@ -236,7 +236,8 @@ type ZooKeeperProbe struct {
 	// +kubebuilder:default=2181
 	// +optional
 	ClientPort int32 `json:"clientPort,omitempty"`
-	// adminPort is the AdminServer's; 0 where it is switched off.
+	// adminPort is the AdminServer's; 0 where it is switched off, or its port is
+	// filtered: a leader whose AdminServer is silent is believed only if mntr is listed.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=65535
 	// +kubebuilder:default=8080
@@ -328,7 +329,8 @@ type DisruptionSpec struct {
 	Spare int32 `json:"spare,omitempty"`
 
 	// whenQuorumIsLost says what may be evicted from an ensemble that serves no
-	// quorum any more.
+	// quorum any more. AllowAll holds once none was seen to serve for a minute: an
+	// election looks the same.
 	// +kubebuilder:default=DenySynced
 	// +optional
 	WhenQuorumIsLost QuorumLostPolicy `json:"whenQuorumIsLost,omitempty"`
